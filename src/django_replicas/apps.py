@@ -1,0 +1,15 @@
+"""The Django application."""
+
+from django.apps import AppConfig
+
+
+class DjangoReplicasConfig(AppConfig):
+    name = "django_replicas"
+    label = "django_replicas"
+    verbose_name = "Replicas"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401, PLC0415 - registers the checks once apps are loaded
+        from .leaders import watch_new_connections  # noqa: PLC0415 - needs the settings
+
+        watch_new_connections()

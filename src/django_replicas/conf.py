@@ -1,0 +1,276 @@
+"""The ``REPLICAS`` setting, read once into one frozen object."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.apps import apps
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.db.utils import ConnectionRouter
+
+from .exceptions import ReplicasConfigError
+from .topology import ReplicaSet, Topology
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """How the cookie that carries marks is set.
+
+    ``secure`` is True, False, or None for "as the request is".
+    """
+
+    name: str = "replicas_mark"
+    path: str = "/"
+    domain: str | None = None
+    secure: bool | None = None
+    httponly: bool = True
+    samesite: Literal["Lax", "Strict", "None"] | None = "Lax"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that ``REPLICAS`` says; never changed, made anew when the setting changes."""
+
+    topology: Topology
+    enabled: bool = True
+    outside_units: str = "leader"
+    writes_at: str = "execution"
+    check_role_on_write: bool = True
+    stale_save: str = "ignore"
+    delegate_routers: tuple[Any, ...] = ()
+    leader_model_labels: tuple[str, ...] | None = None
+    mark_store: str = "cookie"
+    cookie: Cookie = Cookie()
+    trace: bool = False
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def leader_models(self) -> "frozenset[type[Model]]":
+        """The models that always read their leader."""
+        labels = self.leader_model_labels
+        return session_models() if labels is None else frozenset(map(_leader_model, labels))
+
+    @cached_property
+    def delegates(self) -> list[Any]:
+        """The routers that choose among several sets, in order."""
+        return list(ConnectionRouter(self.delegate_routers).routers)
+
+    @cached_property
+    def leader_tables(self) -> frozenset[str]:
+        return frozenset(model._meta.db_table for model in self.leader_models)
+
+
+def session_models() -> "frozenset[type[Model]]":
+    """Return the model behind the session engine, if there is one."""
+    if not apps.is_installed("django.contrib.sessions"):
+        return frozenset()
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    model_of = getattr(store, "get_model_class", None)
+    return frozenset() if model_of is None else frozenset({model_of()})
+
+
+def _leader_model(label: str) -> "type[Model]":
+    try:
+        return apps.get_model(label)
+    except LookupError as error:
+        raise ReplicasConfigError(
+            f'REPLICAS["LEADER_MODELS"] names {label!r}, which is no installed model. '
+            "Correct it, or remove it."
+        ) from error
+
+
+def get_config() -> Config:
+    """Return what ``REPLICAS`` says.
+
+    Raises ``ReplicasConfigError`` when it is wrong; system checks report the same, key by key.
+    """
+    config = _cached or _load()
+    if config.problems:
+        raise ReplicasConfigError(" ".join(config.problems))
+    return config
+
+
+def get_sound_config() -> Config:
+    """Return what is right in ``REPLICAS``, so that checks and ``migrate`` can say what is not."""
+    return _cached or _load()
+
+
+_cached: Config | None = None
+
+
+def _load() -> Config:
+    global _cached
+    _cached = read_config(getattr(settings, "REPLICAS", {}))
+    return _cached
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    global _cached
+    if setting in {"REPLICAS", "SESSION_ENGINE", "INSTALLED_APPS"}:
+        _cached = None
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.conf")
+
+
+def read_config(values: Any) -> Config:
+    """Read a ``REPLICAS`` dict; a key that is wrong keeps its default and is named in ``problems``.
+
+    >>> read_config({"TRACES": True}).problems
+    ('REPLICAS["TRACES"] is not a setting. Remove it, or correct its name.',)
+    """
+    if not isinstance(values, Mapping):
+        return Config(Topology(), problems=(f"REPLICAS must be a dict, not {values!r}.",))
+    problems: list[str] = []
+    fields = dict(_read(values, PROJECT_KEYS | SET_KEYS, "REPLICAS", problems))
+    for_all_sets = {name: fields.pop(name) for name, _ in SET_KEYS.values() if name in fields}
+    topology = Topology(_read_sets(fields.pop("sets", {}), for_all_sets, problems))
+    return Config(topology, **fields, problems=tuple(problems))
+
+
+class _Wrong(Exception):
+    """A value is wrong; the text completes "REPLICAS[...] must ..."."""
+
+
+Reader = Callable[[Any], Any]
+Keys = dict[str, tuple[str, Reader]]
+
+
+def _read(values: Values, keys: Keys, where: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        place = f'{where}["{key}"]'
+        if key not in keys:
+            problems.append(f"{place} is not a setting. Remove it, or correct its name.")
+            continue
+        name, read = keys[key]
+        try:
+            yield name, read(value)
+        except _Wrong as wrong:
+            problems.append(f"{place} must {wrong}, not {value!r}.")
+
+
+def _read_sets(sets: Values, for_all_sets: Values, problems: list[str]) -> Iterator[ReplicaSet]:
+    taken: dict[str, str] = {}
+    for leader, value in sets.items():
+        place = f'REPLICAS["SETS"]["{leader}"]'
+        own = value if isinstance(value, Mapping) else {"FOLLOWERS": value}
+        fields = dict(
+            _read(own, {"FOLLOWERS": ("followers", _aliases)} | SET_KEYS, place, problems)
+        )
+        followers = fields.pop("followers", ())
+        for alias in (leader, *followers):
+            if alias in taken:
+                problems.append(
+                    f"{place} names {alias!r}, which is already in the set of {taken[alias]!r}. "
+                    "Each alias belongs to one set, once."
+                )
+            taken[alias] = leader
+        yield ReplicaSet(leader, followers, **{**for_all_sets, **fields})
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("be True or False")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _Wrong("be a string that is not empty")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _Wrong("be a number of seconds")
+    if not (math.isfinite(value) and value > 0):
+        raise _Wrong("be a number of seconds above 0")
+    return float(value)
+
+
+def _one_of(*choices: Any) -> Reader:
+    def read(value: Any) -> Any:
+        if not any(value is choice or value == choice for choice in choices):
+            raise _Wrong(f"be one of {', '.join(map(repr, choices))}")
+        return value
+
+    return read
+
+
+def _aliases(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        raise _Wrong("be a list of aliases")
+    if not all(isinstance(alias, str) for alias in value):
+        raise _Wrong("be a list of aliases, each of them a string")
+    return tuple(value)
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise _Wrong('be a list of model labels such as "app.Model"')
+    if not all(isinstance(label, str) and label.count(".") == 1 for label in value):
+        raise _Wrong('be a list of model labels such as "app.Model"')
+    return tuple(value)
+
+
+def _routers(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        raise _Wrong("be a list of routers or of dotted paths to them")
+    return tuple(value)
+
+
+def _sets(value: Any) -> Values:
+    if not isinstance(value, Mapping) or not all(isinstance(alias, str) for alias in value):
+        raise _Wrong("be a dict from each leader's alias to its followers")
+    return value
+
+
+def _cookie(value: Any) -> Cookie:
+    if not isinstance(value, Mapping):
+        raise _Wrong("be a dict of cookie attributes")
+    problems: list[str] = []
+    fields = dict(_read(value, COOKIE_KEYS, 'REPLICAS["COOKIE"]', problems))
+    if problems:
+        raise _Wrong(f"be right in each attribute ({' '.join(problems)})")
+    return Cookie(**fields)
+
+
+def _optional(read: Reader) -> Reader:
+    return lambda value: None if value is None else read(value)
+
+
+SET_KEYS: Keys = {
+    "BALANCE": ("balance", _one_of("random", "round_robin")),
+    "DOWNTIME": ("downtime", _seconds),
+    "PIN_SECONDS": ("pin_seconds", _seconds),
+}
+PROJECT_KEYS: Keys = {
+    "SETS": ("sets", _sets),
+    "ENABLED": ("enabled", _flag),
+    "OUTSIDE_UNITS": ("outside_units", _one_of("leader", "routed")),
+    "WRITES_AT": ("writes_at", _one_of("execution", "routing")),
+    "CHECK_ROLE_ON_WRITE": ("check_role_on_write", _flag),
+    "STALE_SAVE": ("stale_save", _one_of("ignore", "warn", "error")),
+    "DELEGATE_ROUTERS": ("delegate_routers", _routers),
+    "LEADER_MODELS": ("leader_model_labels", _labels),
+    "MARK_STORE": ("mark_store", _text),
+    "COOKIE": ("cookie", _cookie),
+    "TRACE": ("trace", _flag),
+}
+COOKIE_KEYS: Keys = {
+    "NAME": ("name", _text),
+    "PATH": ("path", _text),
+    "DOMAIN": ("domain", _optional(_text)),
+    "SECURE": ("secure", _optional(_flag)),
+    "HTTPONLY": ("httponly", _flag),
+    "SAMESITE": ("samesite", _one_of("Lax", "Strict", "None", None)),
+}

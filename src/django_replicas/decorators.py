@@ -1,0 +1,99 @@
+"""Roles for single views and functions."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+
+from .http import aserve, serve
+from .pinning import (
+    FOLLOWER,
+    LEADER,
+    Block,
+    Role,
+    UnitOfWork,
+    as_role,
+    current_unit,
+    each_call_inside,
+    follower,
+    leader,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def use_leader(function: Callable[P, R]) -> Callable[P, R]:
+    """Give each call of a view or function the role ``leader``.
+
+    For functions and async functions, ``as_view()`` results, and methods by ``method_decorator``
+    or plainly. Inside a request's unit of work the role holds for the call and what was there
+    before comes back. Without the middleware a view's request becomes a unit of its own, marks in
+    and out included.
+    """
+    return _in_role(LEADER, function)
+
+
+def use_follower(function: Callable[P, R]) -> Callable[P, R]:
+    """Give each call of a view or function the role ``follower``; see ``use_leader``."""
+    return _in_role(FOLLOWER, function)
+
+
+use_master = use_leader
+use_slave = use_follower
+
+
+def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
+    in_block = each_call_inside(lambda: _block(role), function)
+    call: Any = function
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def view_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            request = _request_without_unit(args)
+            if request is None:
+                return await cast("Any", in_block(*args, **kwargs))
+            return await aserve(request, role, lambda: call(*args, **kwargs))
+
+        return cast("Callable[P, R]", view_async)
+
+    @wraps(function)
+    def view(*args: P.args, **kwargs: P.kwargs) -> R:
+        request = _request_without_unit(args)
+        if request is None:
+            return in_block(*args, **kwargs)
+        return cast("R", serve(request, role, lambda: call(*args, **kwargs)))
+
+    return view
+
+
+def _block(role: Role) -> Block:
+    return UnitOfWork(role) if current_unit() is None else as_role(role)
+
+
+def _request_without_unit(args: tuple[Any, ...]) -> HttpRequest | None:
+    unit = current_unit()
+    if unit is not None and unit.carries:
+        return None
+    return next((arg for arg in args[:2] if isinstance(arg, HttpRequest)), None)
+
+
+def with_leaders(*aliases: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run each call of a function inside ``leader(alias)`` for every alias."""
+    return lambda function: each_call_inside(lambda: _all(leader, aliases), function)
+
+
+def with_followers(*aliases: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run each call of a function inside ``follower(alias)`` for every alias."""
+    return lambda function: each_call_inside(lambda: _all(follower, aliases), function)
+
+
+@contextmanager
+def _all(block: Callable[[str], Block], aliases: tuple[str, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for alias in aliases:
+            stack.enter_context(block(alias))
+        yield

@@ -1,0 +1,38 @@
+"""Every error that this package raises, below one root."""
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class ReplicasError(Exception):
+    """The root of all errors of django-replicas."""
+
+
+class ReplicasConfigError(ReplicasError, ImproperlyConfigured):
+    """A setting is wrong; the message names the key or the alias and says what to do."""
+
+
+class UnknownSetError(ReplicasError, LookupError):
+    """An alias was given where the leader of a replica set is expected."""
+
+
+class WriteRefusedError(ReplicasError):
+    """A write was stopped before anything was executed.
+
+    ``alias`` is the leader that would have been written to.
+    """
+
+    def __init__(self, message: str, alias: str) -> None:
+        super().__init__(message)
+        self.alias = alias
+
+
+class UnpinnedWriteError(WriteRefusedError):
+    """``StrictPinRouter`` met a write to a set that was not pinned before."""
+
+
+class FollowerRoleWriteError(WriteRefusedError):
+    """``LeaderFollowerRouter`` met a write in a unit of work that asked for followers."""
+
+
+class StaleSaveError(ReplicasError):
+    """An instance whose values came from a follower was about to be saved (``STALE_SAVE``)."""

@@ -1,0 +1,136 @@
+"""Which follower of a set: one that can be reached, found where the read is about to go."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from django.core.signals import setting_changed
+from django.db import Error, connections
+
+from .conf import get_config
+from .liveness import Liveness
+from .pinning import SetState, current_unit, on_event_loop
+from .reasons import Answer, Reason
+from .topology import ReplicaSet
+
+logger = logging.getLogger("django_replicas")
+
+
+class Followers:
+    """The followers of one set, as this process knows them; shared by all its threads."""
+
+    def __init__(
+        self,
+        replica_set: ReplicaSet,
+        liveness: Liveness | None = None,
+        pick: Callable[[int], int] = random.randrange,
+    ) -> None:
+        self._set = replica_set
+        self._liveness = liveness or Liveness(replica_set.downtime)
+        self._pick = pick
+        self._turn = pick(len(replica_set.followers) or 1)
+        self._lock = threading.Lock()
+
+    def choose(self, first: str | None = None) -> str | None:
+        """Return a follower whose connection in this thread is open and healthy, or None.
+
+        *first* is asked before the others, and one that was down and may be tried again before
+        those that are up. Those that cannot be reached are left alone for the set's downtime.
+        """
+        for alias in self._in_turn(first):
+            if self._liveness.may_try(alias) and self._opens(alias):
+                return alias
+        return None
+
+    def name(self) -> str | None:
+        """Return a follower that is not known to be down, without any I/O, or None."""
+        return next(filter(self._liveness.is_up, self._in_turn()), None)
+
+    def _in_turn(self, first: str | None = None) -> Iterator[str]:
+        up = [alias for alias in self._set.followers if self._liveness.is_up(alias)]
+        due = [alias for alias in self._set.followers if alias not in up]
+        start = self._start(len(up)) if up else 0
+        in_turn = [*due, *up[start:], *up[:start]]
+        yield from sorted(in_turn, key=lambda alias: alias != first)
+
+    def _start(self, count: int) -> int:
+        if self._set.balance == "random":
+            return self._pick(count)
+        with self._lock:
+            self._turn += 1
+            return self._turn % count
+
+    def _opens(self, alias: str) -> bool:
+        connection = connections[alias]
+        try:
+            connection.close_if_health_check_failed()
+            connection.ensure_connection()
+        except Error as error:
+            self._went_down(alias, error)
+            return False
+        if self._liveness.mark_up(alias):
+            logger.info("Follower %r of %r is back.", alias, self._set.leader)
+        return True
+
+    def _went_down(self, alias: str, error: Error) -> None:
+        if not self._liveness.mark_down(alias):
+            return
+        logger.warning(
+            "Follower %r of %r cannot be reached and is left alone for %g seconds: %s",
+            alias,
+            self._set.leader,
+            self._set.downtime,
+            error,
+        )
+        if self._liveness.all_down(self._set.followers):
+            logger.error(
+                "No follower of %r is left: its leader serves all reads.", self._set.leader
+            )
+
+
+@cache
+def followers_of(replica_set: ReplicaSet) -> Followers:
+    """Return what this process knows of the followers of a set."""
+    return Followers(replica_set)
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {"REPLICAS", "DATABASES"}:
+        followers_of.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.followers")
+
+
+def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
+    """Choose the unit's follower, and keep to it; the leader where none is left.
+
+    Opens that follower's connection in this thread. On an event loop, where nothing may be
+    opened, the answer is the leader, and nothing is settled.
+    """
+    if on_event_loop():
+        return replica_set.leader, Reason.EVENT_LOOP
+    chosen = followers_of(replica_set).choose(first=state.named)
+    if chosen is None:
+        return state.settle((replica_set.leader, Reason.NO_FOLLOWER))
+    return state.settle((chosen, Reason.FOLLOWER))
+
+
+def get_follower(alias: str) -> str:
+    """Return the alias of a follower of the set that *alias* leads, for ``using()``.
+
+    The same one for the whole unit of work; outside any unit each call chooses. Where no follower
+    is left it is the leader. On an event loop, where nothing may be tried, it is a follower that
+    is not known to be down, and the unit keeps to it if it proves to be up.
+    """
+    replica_set = get_config().topology.by_leader.get(alias)
+    if replica_set is None:
+        return alias
+    unit = current_unit()
+    state = SetState() if unit is None else unit.state_of(alias)
+    if state.settled is not None or not on_event_loop():
+        return (state.settled or settle(replica_set, state))[0]
+    state.named = state.named or followers_of(replica_set).name()
+    return state.named or alias

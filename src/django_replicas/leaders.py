@@ -1,0 +1,82 @@
+"""The leaders' connections of each thread: inside a transaction or not, and watched for SQL."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from .conf import get_sound_config
+from .pinning import on_event_loop
+
+
+class LeaderObserver(ABC):
+    """A router that hears of every statement before a leader executes it."""
+
+    @abstractmethod
+    def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
+        """Note the statement, or refuse it by raising."""
+
+
+class _ThreadConnections(threading.local):
+    def __init__(self) -> None:
+        self.by_alias: dict[str, BaseDatabaseWrapper] = {}
+
+
+_of_this_thread = _ThreadConnections()
+
+
+def is_in_transaction(alias: str) -> bool | None:
+    """Tell whether a read elsewhere would miss what this thread has not committed to a leader.
+
+    Outside ``atomic()`` an open connection that does not commit by itself counts as well. None on
+    an event loop, whose thread has no say. Never opens the connection, as ``get_autocommit()``
+    would; it is remembered here because asking Django's registry costs more than the decision.
+    """
+    connection = _of_this_thread.by_alias.get(alias) or _meet(alias)
+    if connection is None:
+        return None
+    return connection.in_atomic_block or (
+        not connection.autocommit and connection.connection is not None
+    )
+
+
+def _meet(alias: str) -> BaseDatabaseWrapper | None:
+    if on_event_loop():
+        return None
+    connection = _of_this_thread.by_alias[alias] = connections[alias]
+    watch(connection)
+    return connection
+
+
+def watch(connection: BaseDatabaseWrapper) -> None:
+    """Have the routers hear of what *connection* executes; once, however often it is called.
+
+    In front of the other wrappers, because Django's context manager for them removes the last.
+    """
+    if _announce not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, _announce)
+
+
+def _announce(
+    execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    for observer in router.routers:
+        if isinstance(observer, LeaderObserver):
+            observer.before_execute(context["connection"], sql)
+    return execute(sql, params, many, context)
+
+
+def watch_new_connections() -> None:
+    """Watch every connection to a leader from the moment it is opened, in any thread."""
+    connection_created.connect(_on_connection_created, dispatch_uid="django_replicas.leaders")
+
+
+def _on_connection_created(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    if connection.alias in get_sound_config().topology.by_leader:
+        watch(connection)
+        if not on_event_loop():
+            _of_this_thread.by_alias[connection.alias] = connection

@@ -1,0 +1,234 @@
+"""The routers: where a read goes, what a write means."""
+
+from abc import abstractmethod
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+from .conf import Config, get_config, get_sound_config
+from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
+from .followers import settle
+from .instances import adopt, listen_for_stale_saves
+from .leaders import (
+    LeaderObserver,
+    is_in_transaction,
+    watch_new_connections,
+)
+from .pinning import FOLLOWER, LEADER, Role, Scope, Unit, current_scope
+from .reasons import Answer, Decision, Reason
+from .topology import ReplicaSet
+from .writes import UNKNOWN_WRITE, Kind, classify, text_of
+
+
+class ReplicaRouter(LeaderObserver):
+    """What all routers of this package share; one instance serves every thread.
+
+    Subclasses say whether a unit must ask for followers (``on_request_only``) and what they think
+    of a write (``before_write``); ``set_leader`` chooses among several sets.
+    """
+
+    on_request_only = False
+
+    def __init__(self) -> None:
+        watch_new_connections()
+        listen_for_stale_saves()
+
+    @abstractmethod
+    def before_write(self, alias: str, scope: Scope, config: Config) -> None:
+        """Refuse a write to the leader *alias* by raising; it is noted in the unit afterwards."""
+
+    def set_leader(self, method: str, model: type[Model], hints: dict[str, Any]) -> str:
+        """Name the database of a model before leader and follower are told apart.
+
+        The first delegate with an answer gives it. Without one it is the set of the object at
+        hand, and ``default`` where there is none.
+        """
+        config = get_config()
+        for delegate in config.delegates:
+            answer = getattr(delegate, method, _no_opinion)(model, **hints)
+            if answer:
+                return str(answer)
+        instance = hints.get("instance")
+        alias = None if instance is None else instance._state.db
+        return config.topology.leader_of(alias) if alias else DEFAULT_DB_ALIAS
+
+    # Reads
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        config = get_config()
+        leader = (
+            self.set_leader("db_for_read", model, hints)
+            if hints or config.delegate_routers
+            else DEFAULT_DB_ALIAS
+        )
+        replica_set = config.topology.by_leader.get(leader)
+        if replica_set is None:
+            return leader
+        scope = current_scope()
+        unit = scope.unit
+        if unit is None:
+            return leader
+        answer = self.answer(replica_set, scope, unit, model, hints, config)
+        unit.counts[answer] += 1
+        if config.trace:
+            unit.trace.append(Decision(*answer, model._meta.label_lower))
+        return answer[0]
+
+    def answer(
+        self,
+        replica_set: ReplicaSet,
+        scope: Scope,
+        unit: Unit,
+        model: type[Model],
+        hints: dict[str, Any],
+        config: Config,
+    ) -> Answer:
+        """Return the alias that a read goes to, and why: the first rule that applies."""
+        leader = replica_set.leader
+        if not config.enabled:
+            return leader, Reason.DISABLED
+        if model in config.leader_models:
+            return leader, Reason.LEADER_MODEL
+        if scope.overrides and leader in scope.overrides:
+            return self._answer_in_block(replica_set, scope.overrides[leader], unit)
+        if not scope.inside:
+            return leader, Reason.OUTSIDE
+        if hints and _lives_on(leader, hints):
+            return leader, Reason.INSTANCE
+        in_transaction = is_in_transaction(leader)
+        if in_transaction is not False:
+            return leader, Reason.EVENT_LOOP if in_transaction is None else Reason.TRANSACTION
+        if scope.role is LEADER or (self.on_request_only and scope.role is None):
+            return leader, Reason.ROLE
+        state = unit.sets.get(leader) or unit.state_of(leader)
+        if state.written:
+            return leader, Reason.WRITTEN
+        if state.pins or leader in scope.pinned:
+            return leader, Reason.PINNED
+        if unit.is_marked(leader) if state.marked is None else state.marked:
+            return leader, Reason.MARKED
+        return state.settled or settle(replica_set, state)
+
+    def _answer_in_block(self, replica_set: ReplicaSet, role: Role, unit: Unit) -> Answer:
+        if role is LEADER:
+            return replica_set.leader, Reason.BLOCK
+        state = unit.state_of(replica_set.leader)
+        alias, reason = state.settled or settle(replica_set, state)
+        return alias, Reason.BLOCK if reason is Reason.FOLLOWER else reason
+
+    # Writes
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str:
+        config = get_config()
+        leader = config.topology.leader_of(self.set_leader("db_for_write", model, hints))
+        replica_set = config.topology.by_leader.get(leader)
+        if replica_set is None or not config.enabled:
+            return leader
+        instance = hints.get("instance")
+        if type(instance) is model:
+            adopt(instance, replica_set)
+        if config.writes_at == "routing" and model not in config.leader_models:
+            self._meet_write(leader, current_scope(), config)
+        return leader
+
+    def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
+        config = get_config()
+        scope = current_scope()
+        if config.writes_at != "execution" or not _concerns(connection.alias, scope, config):
+            return
+        text = text_of(sql, connection)
+        statement = classify(text, connection.vendor) if text is not None else UNKNOWN_WRITE
+        if statement.kind is not Kind.WRITE:
+            return
+        if statement.tables is None or not statement.tables <= config.leader_tables:
+            self._meet_write(connection.alias, scope, config)
+
+    def _meet_write(self, alias: str, scope: Scope, config: Config) -> None:
+        if scope.unit is not None and _concerns(alias, scope, config):
+            self.before_write(alias, scope, config)
+            scope.unit.note_write(alias)
+
+    # Relations and migrations
+
+    def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool | None:
+        """Allow relations inside a set; about others only the delegates have a say."""
+        config = get_config()
+        for delegate in config.delegates:
+            opinion = getattr(delegate, "allow_relation", _no_opinion)(obj1, obj2, **hints)
+            if opinion is not None:
+                return bool(opinion)
+        replica_set = config.topology.set_of(obj1._state.db)
+        if replica_set is not None and replica_set is config.topology.set_of(obj2._state.db):
+            return True
+        return None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        """Refuse to migrate followers; about others only the delegates have a say."""
+        config = get_sound_config()
+        if config.topology.is_follower(db):
+            return False
+        for delegate in config.delegates:
+            opinion = getattr(delegate, "allow_migrate", _no_opinion)(db, app_label, **hints)
+            if opinion is not None:
+                return bool(opinion)
+        return None
+
+
+class LeaderFollowerRouter(ReplicaRouter):
+    """Reads followers in units whose role is ``follower``, and refuses writes there.
+
+    The role comes from the HTTP method, ``@use_follower`` or ``unit_of_work(role="follower")``;
+    without one everything goes to the leader. ``CHECK_ROLE_ON_WRITE: False`` lets writes pass; they
+    pin.
+    """
+
+    on_request_only = True
+
+    def before_write(self, alias: str, scope: Scope, config: Config) -> None:
+        if scope.role is FOLLOWER and config.check_role_on_write:
+            raise FollowerRoleWriteError(
+                f"A write to {alias!r} was refused, because this unit of work has the role "
+                "'follower'. Give it the role 'leader' (an unsafe HTTP method, @use_leader), write "
+                f"inside `with leader({alias!r})`, or set CHECK_ROLE_ON_WRITE to False.",
+                alias,
+            )
+
+
+class StrictPinRouter(ReplicaRouter):
+    """Reads followers until the set is pinned, and refuses writes until then."""
+
+    def before_write(self, alias: str, scope: Scope, config: Config) -> None:
+        if not scope.is_pinned(alias):
+            raise UnpinnedWriteError(
+                f"A write to {alias!r} was refused, because the set was not pinned before. Call "
+                f"`pin({alias!r})` before the unit of work reads, or write inside "
+                f"`with leader({alias!r})` where nothing will read it back.",
+                alias,
+            )
+
+
+class GreedyPinRouter(ReplicaRouter):
+    """Reads followers until the set is pinned, which the first write does."""
+
+    def before_write(self, alias: str, scope: Scope, config: Config) -> None:
+        """Refuse nothing."""
+
+
+def _concerns(alias: str, scope: Scope, config: Config) -> bool:
+    return (
+        scope.inside
+        and config.enabled
+        and alias in config.topology.by_leader
+        and scope.overrides.get(alias) is not LEADER
+    )
+
+
+def _lives_on(alias: str, hints: dict[str, Any]) -> bool:
+    instance = hints.get("instance")
+    return instance is not None and bool(instance._state.db == alias)
+
+
+def _no_opinion(*args: object, **hints: object) -> None:
+    """Stand in for a method that a delegate does not have."""
