@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .conf import get_sound_config
-from .pinning import on_event_loop
+from .pinning import on_event_loop, running_loop
 
 
 class LeaderObserver(ABC):
@@ -36,17 +36,15 @@ def is_in_transaction(alias: str) -> bool | None:
     an event loop, whose thread has no say. Never opens the connection, as ``get_autocommit()``
     would; it is remembered here because asking Django's registry costs more than the decision.
     """
-    connection = _of_this_thread.by_alias.get(alias) or _meet(alias)
-    if connection is None:
+    if running_loop() is not None:
         return None
+    connection = _of_this_thread.by_alias.get(alias) or _meet(alias)
     return connection.in_atomic_block or (
         not connection.autocommit and connection.connection is not None
     )
 
 
-def _meet(alias: str) -> BaseDatabaseWrapper | None:
-    if on_event_loop():
-        return None
+def _meet(alias: str) -> BaseDatabaseWrapper:
     connection = _of_this_thread.by_alias[alias] = connections[alias]
     watch(connection)
     return connection

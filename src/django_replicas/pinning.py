@@ -61,6 +61,11 @@ class SetState:
         self.named: str | None = None
         self.settled: Answer | None = None
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether a write or a new pin of this unit waits to be handed on."""
+        return self.uncarried or self.new_pins > 0
+
     def settle(self, answer: Answer) -> Answer:
         """Keep to *answer* to the end of the unit, unless another of its threads was first."""
         with _settling:
@@ -117,34 +122,29 @@ class Unit:
 
         Empty when nothing was written or pinned since marks were last taken.
         """
-        taken = {alias: _lasting(alias) for alias, state in list(self.sets.items()) if owes(state)}
-        if not taken:
-            return taken
-        for alias in taken:
+        owed = [alias for alias, state in list(self.sets.items()) if state.is_owed]
+        if not owed:
+            return {}
+        for alias in owed:
             self.sets[alias].uncarried = False
-        self._marks = merge(self.marks, taken)
+        self._marks = merge(self.marks, {alias: _lasting(alias) for alias in owed})
         return self._marks
 
-    def forget(self) -> None:
+    def forget(self, *, keep_owed: bool = True) -> None:
         """Begin afresh: nothing pinned, written or marked, no follower chosen.
 
-        What the unit wrote is handed on all the same.
+        What the unit wrote is handed on all the same where *keep_owed*.
         """
         for alias in {*self.marks, *self.sets}:
-            uncarried = self.state_of(alias).uncarried
+            uncarried = keep_owed and self.state_of(alias).uncarried
             self.sets[alias] = SetState(uncarried=uncarried, marked=False)
-
-
-def owes(state: SetState) -> bool:
-    """Tell whether a write or a new pin of this unit waits to be handed on."""
-    return state.uncarried or state.new_pins > 0
 
 
 def _lasting(alias: str) -> Mark:
     return Mark.lasting(get_config().topology.by_leader[alias].pin_seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scope:
     """What holds in one place of the code.
 
@@ -202,16 +202,17 @@ def _outside(scope: Scope) -> Scope:
 
 
 def _may_be_shared_by_tasks() -> bool:
-    return on_event_loop() or hasattr(SyncToAsync.threadlocal, "main_event_loop")
+    waiting = getattr(SyncToAsync.threadlocal, "main_event_loop", None)
+    return on_event_loop() or (waiting is not None and waiting.is_running())
+
+
+# get_running_loop() raises where there is none, which costs more than a whole decision.
+running_loop = asyncio._get_running_loop
 
 
 def on_event_loop() -> bool:
     """Tell whether this thread is running an event loop now, so that I/O would block it."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return running_loop() is not None
 
 
 class Block:
@@ -297,11 +298,12 @@ class pin(Block):
 def unpin_all() -> None:
     """Begin afresh in this unit: no pins, no writes seen, followers chosen anew.
 
-    Inside a ``with pin(...)`` block that block's pin stays.
+    What the unit wrote is still carried to the user's next units, and a ``with pin(...)`` block
+    around this keeps its pin.
     """
-    unit = current_unit()
-    if unit is not None:
-        unit.forget()
+    scope = current_scope()
+    if scope.inside and scope.unit is not None:
+        scope.unit.forget(keep_owed=scope.thread is None)
 
 
 def is_pinned(alias: str) -> bool:
@@ -321,14 +323,15 @@ def get_newly_pinned() -> frozenset[str]:
     unit = current_unit()
     if unit is None:
         return frozenset()
-    return frozenset(alias for alias, state in list(unit.sets.items()) if owes(state))
+    return frozenset(alias for alias, state in list(unit.sets.items()) if state.is_owed)
 
 
 class UnitOfWork(Block):
     """A ``with`` block that is a unit of work of its own.
 
-    Inside another unit it starts with that unit's writes and marks, not with its pins, role or
-    followers, and what it wrote holds in the outer unit afterwards.
+    Inside another unit it starts with what that one wrote and what it came with as marks, not with
+    its pins, role or followers, and what it wrote holds in the outer unit afterwards. ``leader()``
+    and ``follower()`` blocks around it hold inside it too.
     """
 
     def __init__(self, role: Role | None = None) -> None:
@@ -338,25 +341,23 @@ class UnitOfWork(Block):
     def _begin(self, outer: Scope) -> Scope:
         self._outer = outer.unit if outer.inside else None
         self._unit = Unit() if self._outer is None else Unit(_what_must_be_seen(self._outer))
-        return Scope(self._unit, inside=True, role=self._role)
+        return Scope(self._unit, inside=True, role=self._role, overrides=outer.overrides)
 
     def __exit__(self, *exc: Any) -> None:
         super().__exit__(*exc)
         if self._outer is not None:
-            for alias in written_sets(self._unit):
-                self._outer.note_write(alias)
+            for alias, state in self._unit.sets.items():
+                if state.written or state.uncarried:
+                    self._outer.note_write(alias)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         return each_call_inside(lambda: UnitOfWork(self._role), function)
 
 
 def _what_must_be_seen(unit: Unit) -> Callable[[], Marks]:
-    written = {alias: _lasting(alias) for alias in written_sets(unit)}
-    return lambda: merge(unit.marks, written)
-
-
-def written_sets(unit: Unit) -> list[str]:
-    return [alias for alias, state in list(unit.sets.items()) if state.written]
+    sets = [alias for alias, state in list(unit.sets.items()) if state.written or state.is_owed]
+    own = {alias: _lasting(alias) for alias in sets}
+    return lambda: merge(unit.marks, own)
 
 
 @overload

@@ -130,25 +130,27 @@ class ReplicaRouter(LeaderObserver):
         if type(instance) is model:
             adopt(instance, replica_set)
         if config.writes_at == "routing" and model not in config.leader_models:
-            self._meet_write(leader, current_scope(), config)
-        return leader
+            self._meet_write(replica_set.leader, config)
+        return replica_set.leader
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
         config = get_config()
-        scope = current_scope()
-        if config.writes_at != "execution" or not _concerns(connection.alias, scope, config):
+        alias = connection.alias
+        if config.writes_at != "execution" or _concerned(alias, current_scope(), config) is None:
             return
         text = text_of(sql, connection)
         statement = classify(text, connection.vendor) if text is not None else UNKNOWN_WRITE
         if statement.kind is not Kind.WRITE:
             return
         if statement.tables is None or not statement.tables <= config.leader_tables:
-            self._meet_write(connection.alias, scope, config)
+            self._meet_write(alias, config)
 
-    def _meet_write(self, alias: str, scope: Scope, config: Config) -> None:
-        if scope.unit is not None and _concerns(alias, scope, config):
+    def _meet_write(self, alias: str, config: Config) -> None:
+        scope = current_scope()
+        unit = _concerned(alias, scope, config)
+        if unit is not None:
             self.before_write(alias, scope, config)
-            scope.unit.note_write(alias)
+            unit.note_write(alias)
 
     # Relations and migrations
 
@@ -216,13 +218,11 @@ class GreedyPinRouter(ReplicaRouter):
         """Refuse nothing."""
 
 
-def _concerns(alias: str, scope: Scope, config: Config) -> bool:
-    return (
-        scope.inside
-        and config.enabled
-        and alias in config.topology.by_leader
-        and scope.overrides.get(alias) is not LEADER
-    )
+def _concerned(alias: str, scope: Scope, config: Config) -> Unit | None:
+    """Return the unit that a write to *alias* here would be a write of."""
+    if not (scope.inside and config.enabled and alias in config.topology.by_leader):
+        return None
+    return None if scope.overrides.get(alias) is LEADER else scope.unit
 
 
 def _lives_on(alias: str, hints: dict[str, Any]) -> bool:

@@ -60,7 +60,7 @@ class CookieStore:
         response.set_cookie(
             cookie.name,
             _signer().sign_object(deadlines),
-            max_age=max(1, *deadlines.values()) - int(now),
+            max_age=max(deadlines.values()) - int(now),
             path=cookie.path,
             domain=cookie.domain,
             secure=request.is_secure() if cookie.secure is None else cookie.secure,
