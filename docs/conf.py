@@ -1,0 +1,34 @@
+"""Sphinx: the documentation of django-replicas."""
+
+from importlib.metadata import version as version_of
+
+import django
+from django.conf import settings
+
+project = "django-replicas"
+author = "django-replicas contributors"
+copyright = f"2026, {author}"
+version = release = version_of("django-replicas")
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "figures"]
+html_theme = "furo"
+html_title = f"django-replicas {version}"
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+
+nitpicky = True
+# What is not ours is named without a link: a build must not depend on other sites being up.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(abc|django|asgiref|collections|contextlib|enum|typing|types)\..*"),
+    (r"py:class", r"(Exception|LookupError|Protocol|str|object|[PRT])"),
+]
+
+settings.configure(
+    INSTALLED_APPS=["django_replicas"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    SECRET_KEY="only to import what is documented",
+)
+django.setup()
