@@ -1,0 +1,54 @@
+"""Databases that tell who answered.
+
+Every alias has the same tables, and in them one shelf and one book with primary key 1, named after
+the alias. ``Book.objects.get(pk=1).title`` is the alias that the read went to.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+
+from django_replicas.followers import followers_of
+from django_replicas.pinning import OUTSIDE, Block
+
+
+@pytest.fixture(scope="session")
+def pristine(django_db_blocker, tmp_path_factory):
+    """Migrate one database, and keep a copy of it for every alias."""
+    folder = tmp_path_factory.mktemp("pristine")
+    with django_db_blocker.unblock():
+        call_command("migrate", database="default", run_syncdb=True, verbosity=0)
+        connections["default"].close()
+        migrated = Path(settings.DATABASES["default"]["NAME"])
+        shutil.copy(migrated, folder / "migrated")
+        for alias, database in settings.DATABASES.items():
+            shutil.copy(folder / "migrated", database["NAME"])
+            _write_rows(alias)
+            shutil.copy(database["NAME"], folder / alias)
+    yield folder
+    shutil.rmtree(settings.FOLDER)
+
+
+def _write_rows(alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("INSERT INTO shop_shelf (id, name) VALUES (1, %s)", [alias])
+        cursor.execute(
+            "INSERT INTO shop_book (id, title, note, shelf_id) VALUES (1, %s, %s, 1)",
+            [alias, alias],
+        )
+    connections[alias].close()
+
+
+@pytest.fixture(autouse=True)
+def databases(pristine, django_db_blocker):
+    """Let every test begin with the rows as they were, outside units, with nothing known as down."""
+    for alias, database in settings.DATABASES.items():
+        shutil.copy(pristine / alias, database["NAME"])
+    followers_of.cache_clear()
+    with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
+        yield
+        connections.close_all()
