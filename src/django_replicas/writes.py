@@ -32,7 +32,8 @@ UNKNOWN_WRITE = Statement(Kind.WRITE, None)
 def classify(sql: str, vendor: str) -> Statement:
     """Tell reads, writes and schema changes apart.
 
-    *vendor* is Django's name for the database. Several statements together are a write.
+    *vendor* is Django's name for the database. Several statements together are a write, unless they
+    only change the schema.
 
     >>> classify('UPDATE "shop_order" SET "paid" = %s', "postgresql").tables
     frozenset({'shop_order'})
@@ -73,10 +74,11 @@ def _is_plain_select(sql: str) -> bool:
 
 
 def _together(statements: list[Statement]) -> Statement:
-    if len(statements) == 1:
-        return statements[0]
-    if any(statement.kind is Kind.SCHEMA for statement in statements):
-        return UNKNOWN_WRITE
+    if len(statements) < 2:
+        return statements[0] if statements else READ
+    kinds = {statement.kind for statement in statements}
+    if Kind.SCHEMA in kinds:
+        return UNKNOWN_WRITE if Kind.WRITE in kinds else SCHEMA
     return Statement(Kind.WRITE, _union([statement.tables for statement in statements]))
 
 
@@ -90,55 +92,67 @@ def _union(tables: list[frozenset[str] | None]) -> frozenset[str] | None:
 
 
 class _Unreadable(Exception):
-    """A quote or a comment is left open."""
+    """A quote or a comment is left open, or it depends on the server's version what it executes."""
 
 
 class Token(NamedTuple):
-    """A word in lower case, a quoted name, or one of the signs ``( ) ; , .``."""
+    """A word in lower case, a quoted name, one of the signs ``( ) ; , .``, or a ``LITERAL``."""
 
     text: str
     quoted: bool = False
 
 
 END = Token("")
+LITERAL = Token("'")
+
+# To databases, every character beyond ASCII is one that names are made of.
+_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
+_PART = r"[\w$\x80-\U0010ffff]"
 
 
-def _pattern(strings: str, names: str, comments: str) -> re.Pattern[str]:
+def _pattern(
+    strings: str, names: str, comments: str, opening: str, word: str = rf"{_LETTER}{_PART}*+"
+) -> re.Pattern[str]:
     return re.compile(
         rf"""
-        (?P<skipped>   \s+ | {comments} | %s | %\(\w+\)s | \d[\w.]* )
+        (?P<skipped>   \s++ | {comments} )
         | (?P<comment> /\* )
-        | (?P<string>  {strings} )
+        | (?P<literal> {strings} | %s | %\(\w+\)s )
         | (?P<name>    {names} )
-        | (?P<word>    [^\W\d][\w$]* )
+        | (?P<word>    {word} )
         | (?P<sign>    [();,.] )
-        | (?P<open>    ['"`] )
+        | (?P<open>    {opening} )
         | (?P<other>   . )
         """,
-        re.VERBOSE | re.DOTALL,
+        re.VERBOSE | re.DOTALL | re.ASCII,
     )
 
 
-_STRING = r"'(?:[^']|'')*'"
-_NAME = r'"(?:[^"]|"")*"'
-_BACKTICKED = r"`(?:[^`]|``)*`"
-_COMMENT = r"--[^\n]*"
+_STRING = r"'(?:[^']|'')*+'"
+_ESCAPED = r"'(?:[^'\\]|\\.|'')*+'"
+_NAME = r'"(?:[^"]|"")*+"'
+_BACKTICKED = r"`(?:[^`]|``)*+`"
+_COMMENT = r"--[^\n]*+"
+_TAG = rf"(?:{_LETTER}[\w\x80-\U0010ffff]*+)?"
 _PATTERNS = {
     "postgresql": _pattern(
-        rf"[eE]'(?:[^'\\]|\\.|'')*' | {_STRING} | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$",
+        rf"[eE]{_ESCAPED}(?:\s*+{_ESCAPED})*+ | {_STRING} | \$(?P<tag>{_TAG})\$.*?\$(?P=tag)\$",
         _NAME,
-        _COMMENT,
+        r"--[^\n\r]*+",
+        rf"""['"] | \${_TAG}\$""",
     ),
     "mysql": _pattern(
-        r"""'(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" """,
+        rf"""{_ESCAPED} | "(?:[^"\\]|\\.|"")*+" """,
         _BACKTICKED,
-        r"--(?=\s|\Z)[^\n]* | \#[^\n]*",
+        r"--(?=\s)[^\n]*+ | \#[^\n]*+",
+        r"""['"`]""",
+        word=rf"{_PART}++",
     ),
-    "sqlite": _pattern(_STRING, rf"{_NAME} | {_BACKTICKED} | \[[^\]]*\]", _COMMENT),
+    "sqlite": _pattern(_STRING, rf"{_NAME} | {_BACKTICKED} | \[[^\]]*+\]", _COMMENT, r"""['"`[]"""),
 }
-_OTHER_VENDOR = _pattern(_STRING, rf"{_NAME} | \[[^\]]*\]", _COMMENT)
+_OTHER_VENDOR = _pattern(_STRING, rf"{_NAME} | \[(?:[^\]]|\]\])*+\]", _COMMENT, r"""['"`[]""")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_EXECUTED_COMMENT = re.compile(r"/\*M?!\d*")
+_SOMETIMES_EXECUTED = ("/*!", "/*M!")
 
 
 def _tokens(sql: str, vendor: str) -> Iterator[Token]:
@@ -153,6 +167,8 @@ def _tokens(sql: str, vendor: str) -> Iterator[Token]:
             yield Token(match[0])
         elif kind == "name":
             yield Token(_unquoted(match[0]), quoted=True)
+        elif kind == "literal":
+            yield LITERAL
         elif kind == "comment":
             place = _end_of_comment(sql, match.start(), vendor)
         elif kind == "open":
@@ -165,9 +181,8 @@ def _unquoted(name: str) -> str:
 
 
 def _end_of_comment(sql: str, start: int, vendor: str) -> int:
-    executed = _EXECUTED_COMMENT.match(sql, start)
-    if vendor == "mysql" and executed:
-        return executed.end()
+    if vendor == "mysql" and sql.startswith(_SOMETIMES_EXECUTED, start):
+        raise _Unreadable
     depth = 1
     for edge in _COMMENT_EDGE.finditer(sql, start + 2):
         if edge[0] == "*/":
@@ -221,27 +236,40 @@ def _unless(*words: str) -> Meaning:
 
 
 def _only_before(*words: str) -> Meaning:
-    """A read, if it ends there or one of *words* comes next."""
+    """A read, if one of *words* comes next."""
 
     def meaning(tokens: Iterator[Token]) -> Statement:
-        following = next(tokens, END)
-        return READ if following == END or _is_word(following, *words) else UNKNOWN_WRITE
+        return READ if _is_word(next(tokens, END), *words) else UNKNOWN_WRITE
+
+    return meaning
+
+
+def _only(*words: str) -> Meaning:
+    """A read, if nothing but *words* follows."""
+
+    def meaning(tokens: Iterator[Token]) -> Statement:
+        return READ if all(_is_word(token, ",", *words) for token in tokens) else UNKNOWN_WRITE
 
     return meaning
 
 
 def _with(tokens: Iterator[Token]) -> Statement:
-    """A write where a modifying verb stands where a statement may begin: beside a parenthesis."""
+    """A write where a modifying verb stands where a statement may begin: beside a parenthesis.
+
+    Or anywhere, where names stand between the two.
+    """
     found = list(tokens)
+    if any(before == Token(")") and _is_word(token, *SORTING) for before, token in pairwise(found)):
+        return _unless("into", *TARGETS)(iter(found))
     begun = [
         index + 1
         for index, (before, token) in enumerate(pairwise(found))
         if before in {Token("("), Token(")")} and _is_word(token, *TARGETS)
     ]
     changes = [
-        VERBS[found[index].text](iter(found[index + 1 :]))
-        for index in begun
-        if found[index + 1 : index + 2] != [Token("(")]
+        VERBS[found[start].text](iter(found[start + 1 : end]))
+        for start, end in pairwise([*begun, len(found)])
+        if found[start + 1 : start + 2] != [Token("(")]
     ]
     if changes:
         return Statement(Kind.WRITE, _union([change.tables for change in changes]))
@@ -272,7 +300,9 @@ def _update(tokens: Iterator[Token]) -> Statement:
         if _is_word(token, "set"):
             break
         until_set.append(token)
-    several = any(_is_word(token, "join") or token.text in {",", "("} for token in until_set)
+    several = any(
+        _is_word(token, "join", "straight_join") or token.text in {",", "("} for token in until_set
+    )
     return UNKNOWN_WRITE if several else _on_table(table, END)
 
 
@@ -305,7 +335,7 @@ def _name(tokens: Iterator[Token], skip: set[str]) -> tuple[str, Token]:
             continue
         if token == Token("."):
             dotted = True
-        elif dotted and (token.quoted or token.text not in {"(", ")", ","}):
+        elif dotted and token not in NOT_NAMES:
             parts.append(token.text)
             dotted = False
         else:
@@ -321,6 +351,7 @@ INSERT_OPTIONS = {
     *("into", "low_priority", "delayed", "high_priority", "ignore"),
     *("or", "abort", "fail", "replace", "rollback"),
 }
+NOT_NAMES = {LITERAL, *map(Token, "(),")}
 UPDATE_OPTIONS = {"only", "low_priority", "ignore", "or", "abort", "fail", "replace", "rollback"}
 TARGETS: dict[str, Meaning] = {
     "insert": _insert,
@@ -329,6 +360,8 @@ TARGETS: dict[str, Meaning] = {
     "update": _update,
     "delete": _delete,
 }
+# What may stand between the parts of a WITH and its statement.
+SORTING = ("search", "cycle")
 _select = _unless("into")
 EXPLAINED: dict[str, Meaning] = {
     **TARGETS,
@@ -338,9 +371,11 @@ EXPLAINED: dict[str, Meaning] = {
     "with": _with,
     "create": _schema,
 }
-_begin = _only_before(
-    *("transaction", "work", "tran", "deferred", "immediate", "exclusive", "concurrent"),
-    *("isolation", "read", "not"),
+_begin = _only(
+    *("transaction", "work", "tran", "with", "consistent", "snapshot"),
+    *("deferred", "immediate", "exclusive", "concurrent", "not", "deferrable"),
+    *("isolation", "level", "read", "write", "only"),
+    *("committed", "uncommitted", "repeatable", "serializable"),
 )
 VERBS: dict[str, Meaning] = {
     **EXPLAINED,
@@ -350,14 +385,17 @@ VERBS: dict[str, Meaning] = {
     "desc": _explain,
     "analyze": _analyze,
     "begin": _begin,
-    "start": _only_before("transaction"),
+    "start": _begin,
     "prepare": _only_before("transaction"),
-    "set": _unless("global", "persist", "persist_only", "password"),
+    "save": _only_before("transaction", "tran"),
+    # MariaDB's SET STATEMENT ... FOR runs any statement.
+    "set": _unless("global", "persist", "persist_only", "password", "statement", *TARGETS),
+    "declare": _unless("into", "insert", "delete", "merge"),
     **dict.fromkeys(
-        ["show", "pragma", "use", "reset", "discard", "deallocate", "declare", "fetch", "close"],
+        ["show", "pragma", "use", "reset", "discard", "deallocate", "fetch", "close"],
         _read,
     ),
-    **dict.fromkeys(["commit", "end", "rollback", "abort", "savepoint", "release"], _read),
+    **dict.fromkeys(["commit", "end", "rollback", "abort", "savepoint", "release", "xa"], _read),
     **dict.fromkeys(["lock", "unlock"], _read),
     **dict.fromkeys(["alter", "drop", "comment", "rename", "grant", "revoke"], _schema),
 }

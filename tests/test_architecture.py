@@ -1,0 +1,128 @@
+"""The house: which module may know which, and what importing the package does."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import django_replicas
+
+PACKAGE = Path(django_replicas.__file__).parent
+
+# A module knows those of the storeys below its own, and no other.
+STOREYS = [
+    {"exceptions", "reasons"},
+    {"topology"},
+    {"conf", "liveness", "marks"},
+    {"pinning"},
+    {"leaders", "followers", "writes", "stores", "instances"},
+    {"routers", "http"},
+    {"middleware", "decorators", "checks"},
+    {"apps"},
+    {"__init__"},
+]
+MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
+
+
+def imported(path):
+    """Yield the modules of ours that a module imports, at its top or anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level < 2, "the package has no folders yet"
+            base = "django_replicas" if node.level else ""
+            origin = ".".join(filter(None, [base, node.module]))
+            names = [alias.name for alias in node.names]
+            dotted = [f"{origin}.{name}" for name in names] if origin == base else [origin]
+        else:
+            continue
+        for name in dotted:
+            if name.split(".")[0] == "django_replicas":
+                yield ".".join(name.split(".")[1:]) or "__init__"
+
+
+def test_every_module_has_its_storey():
+    """A new module is given its place here, once."""
+    assert sorted(MODULES) == sorted(module for storey in STOREYS for module in storey)
+
+
+@pytest.mark.parametrize(
+    ("module", "below"),
+    [
+        pytest.param(module, set().union(*STOREYS[:height]), id=module)
+        for height, storey in enumerate(STOREYS)
+        for module in sorted(storey)
+    ],
+)
+def test_arrows_point_down(module, below):
+    """A module imports of ours only what stands below it."""
+    assert set(imported(MODULES[module])) <= below
+
+
+def test_writes_is_pure():
+    """Reading SQL needs nothing but the text: none of our modules, nothing of Django."""
+    tree = ast.walk(ast.parse(MODULES["writes"].read_text()))
+    origins = {node.module for node in tree if isinstance(node, ast.ImportFrom)}
+    assert origins <= set(sys.stdlib_module_names) | {"collections.abc"}
+
+
+TOUCHES_NOTHING = """
+import django_replicas
+from django.apps import apps
+from django.conf import settings
+
+for name in django_replicas.__all__:
+    getattr(django_replicas, name)
+assert not settings.configured
+assert not apps.ready
+assert not apps.app_configs
+assert not any(apps.all_models.values())
+"""
+
+
+def test_importing_touches_no_settings_models_or_apps():
+    """A settings module may import the package before there are settings."""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TOUCHES_NOTHING],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_public_name_exists():
+    """What ``__all__`` promises can be imported, and nothing public is left out of it."""
+    public = {
+        name
+        for name, value in vars(django_replicas).items()
+        if not name.startswith("_") and not isinstance(value, type(ast))
+    }
+    assert public == set(django_replicas.__all__)
+    assert django_replicas.__all__ == sorted(django_replicas.__all__)
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("master", "leader"),
+        ("unpinned_replica", "follower"),
+        ("get_replica", "get_follower"),
+        ("use_master", "use_leader"),
+        ("use_slave", "use_follower"),
+    ],
+)
+def test_the_names_that_people_know_are_aliases(alias, name):
+    """An older name is the same object under another name."""
+    assert getattr(django_replicas, alias) is getattr(django_replicas, name)
+
+
+def test_the_package_says_that_it_is_typed():
+    """Type checkers believe a package only with its marker."""
+    assert (PACKAGE / "py.typed").exists()

@@ -1,0 +1,435 @@
+"""The ``REPLICAS`` setting: what may be said in it, and what is answered to what may not."""
+
+import subprocess
+import sys
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.signals import setting_changed
+from django.test import override_settings
+
+from django_replicas.conf import Config, Cookie, get_config, get_sound_config, read_config
+from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.topology import ReplicaSet, Topology
+from tests.shop.models import Book, Label
+
+
+class Handbook(Book):
+    """Another name for a table."""
+
+    class Meta:
+        app_label = "shop"
+        proxy = True
+
+
+class Delegate:
+    """A router that a test names."""
+
+
+def problems(values):
+    return list(read_config(values).problems)
+
+
+# What is right
+
+
+def test_nothing_has_to_be_said():
+    """An empty dict means no sets and every default."""
+    config = read_config({})
+    assert config.topology.sets == ()
+    assert config.problems == ()
+    assert {
+        name: getattr(config, name) for name in vars(Config(Topology())) if name != "topology"
+    } == {
+        "enabled": True,
+        "outside_units": "leader",
+        "writes_at": "execution",
+        "check_role_on_write": True,
+        "stale_save": "ignore",
+        "delegate_routers": (),
+        "leader_model_labels": None,
+        "mark_store": "cookie",
+        "cookie": Cookie(
+            name="replicas_mark",
+            path="/",
+            domain=None,
+            secure=None,
+            httponly=True,
+            samesite="Lax",
+        ),
+        "trace": False,
+        "problems": (),
+    }
+
+
+def test_a_project_without_the_setting_has_no_sets(settings):
+    """The package may be installed before it is configured."""
+    settings.REPLICAS = {"TRACE": True}
+    del settings.REPLICAS
+    setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=True)
+    assert get_config().topology.sets == ()
+    assert not get_config().trace
+
+
+def test_a_set_is_a_list_of_followers():
+    """What most projects write: a leader and the aliases that follow it."""
+    config = read_config({"SETS": {"default": ["a", "b"], "other": ("c",), "alone": []}})
+    assert config.problems == ()
+    assert config.topology.sets == (
+        ReplicaSet("default", ("a", "b")),
+        ReplicaSet("other", ("c",)),
+        ReplicaSet("alone", ()),
+    )
+
+
+def test_sets_share_settings_and_override_them():
+    """What is said for all sets holds in each that says nothing else."""
+    config = read_config(
+        {
+            "SETS": {
+                "default": {
+                    **{"FOLLOWERS": ["a"], "BALANCE": "random"},
+                    **{"PIN_SECONDS": 0.5, "DOWNTIME": 4},
+                },
+                "other": ["b"],
+                "bare": {},
+            },
+            **{"BALANCE": "round_robin", "PIN_SECONDS": 3, "DOWNTIME": 2.5},
+        }
+    )
+    assert config.problems == ()
+    assert config.topology.sets == (
+        ReplicaSet("default", ("a",), balance="random", pin_seconds=0.5, downtime=4.0),
+        ReplicaSet("other", ("b",), balance="round_robin", pin_seconds=3.0, downtime=2.5),
+        ReplicaSet("bare", (), balance="round_robin", pin_seconds=3.0, downtime=2.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value", "expected"),
+    [
+        ("ENABLED", "enabled", False, False),
+        ("OUTSIDE_UNITS", "outside_units", "routed", "routed"),
+        ("OUTSIDE_UNITS", "outside_units", "Leader".lower(), "leader"),
+        ("WRITES_AT", "writes_at", "routing", "routing"),
+        ("WRITES_AT", "writes_at", "execution", "execution"),
+        ("CHECK_ROLE_ON_WRITE", "check_role_on_write", False, False),
+        ("STALE_SAVE", "stale_save", "ignore", "ignore"),
+        ("STALE_SAVE", "stale_save", "warn", "warn"),
+        ("STALE_SAVE", "stale_save", "error", "error"),
+        ("DELEGATE_ROUTERS", "delegate_routers", ["a.B", Delegate], ("a.B", Delegate)),
+        ("DELEGATE_ROUTERS", "delegate_routers", (), ()),
+        ("LEADER_MODELS", "leader_model_labels", ["a.B", "c.D"], ("a.B", "c.D")),
+        ("LEADER_MODELS", "leader_model_labels", {"a.B"}, ("a.B",)),
+        ("LEADER_MODELS", "leader_model_labels", [], ()),
+        ("MARK_STORE", "mark_store", "a.Store", "a.Store"),
+        ("TRACE", "trace", True, True),
+    ],
+)
+def test_each_key_has_its_values(key, name, value, expected):
+    """Each key that is right is taken as it is."""
+    config = read_config({key: value})
+    assert config.problems == ()
+    assert getattr(config, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value"),
+    [
+        ("NAME", "name", "x"),
+        ("PATH", "path", "/x/"),
+        ("DOMAIN", "domain", "example.org"),
+        ("DOMAIN", "domain", None),
+        ("SECURE", "secure", True),
+        ("SECURE", "secure", False),
+        ("SECURE", "secure", None),
+        ("HTTPONLY", "httponly", False),
+        ("SAMESITE", "samesite", "Strict"),
+        ("SAMESITE", "samesite", "None"),
+        ("SAMESITE", "samesite", None),
+    ],
+)
+def test_each_cookie_attribute_has_its_values(key, name, value):
+    """Attributes that are right are taken, and the others keep their defaults."""
+    config = read_config({"COOKIE": {key: value}})
+    assert config.problems == ()
+    assert config.cookie == Cookie(**{name: value})
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize("values", [None, [], "default", 1])
+def test_the_setting_must_be_a_dict(values):
+    """Anything else is named, and there are no sets."""
+    config = read_config(values)
+    assert config.problems == (f"REPLICAS must be a dict, not {values!r}.",)
+    assert config.topology.sets == ()
+
+
+def test_an_unknown_key_is_named():
+    """Nobody's typing error is taken for a setting."""
+    assert problems({"TRACES": True}) == [
+        'REPLICAS["TRACES"] is not a setting. Remove it, or correct its name.'
+    ]
+
+
+def test_every_problem_is_told_at_once():
+    """One look at the checks shows all that is wrong, and what is right still holds."""
+    config = read_config({"enabled": 1, "ENABLED": 1, "TRACE": True, "SETS": {"default": ["a"]}})
+    assert config.problems == (
+        'REPLICAS["enabled"] is not a setting. Remove it, or correct its name.',
+        'REPLICAS["ENABLED"] must be True or False, not 1.',
+    )
+    assert config.enabled is True
+    assert config.trace is True
+    assert config.topology.sets == (ReplicaSet("default", ("a",)),)
+
+
+A_FLAG = "be True or False"
+A_TEXT = "be a string that is not empty"
+A_NUMBER = "be a number of seconds"
+ABOVE_ZERO = "be a number of seconds above 0"
+ALIASES = "be a list of aliases"
+ROUTERS = "be a list of routers or of dotted paths to them"
+LABELS = 'be a list of model labels such as "app.Model"'
+A_DICT = "be a dict from each leader's alias to its followers"
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("ENABLED", 1, A_FLAG),
+        ("ENABLED", "yes", A_FLAG),
+        ("CHECK_ROLE_ON_WRITE", None, A_FLAG),
+        ("TRACE", 0, A_FLAG),
+        ("OUTSIDE_UNITS", "follower", "be one of 'leader', 'routed'"),
+        ("OUTSIDE_UNITS", [], "be one of 'leader', 'routed'"),
+        ("WRITES_AT", True, "be one of 'execution', 'routing'"),
+        ("STALE_SAVE", None, "be one of 'ignore', 'warn', 'error'"),
+        ("BALANCE", "sticky", "be one of 'random', 'round_robin'"),
+        ("DOWNTIME", "10", A_NUMBER),
+        ("DOWNTIME", True, A_NUMBER),
+        ("DOWNTIME", None, A_NUMBER),
+        ("PIN_SECONDS", 0, ABOVE_ZERO),
+        ("PIN_SECONDS", -1, ABOVE_ZERO),
+        ("PIN_SECONDS", NAN, ABOVE_ZERO),
+        ("PIN_SECONDS", float("inf"), ABOVE_ZERO),
+        ("DELEGATE_ROUTERS", "a.B", ROUTERS),
+        ("DELEGATE_ROUTERS", None, ROUTERS),
+        ("LEADER_MODELS", "a.B", LABELS),
+        ("LEADER_MODELS", ["a"], LABELS),
+        ("LEADER_MODELS", ["a.b.C"], LABELS),
+        ("LEADER_MODELS", [Book], LABELS),
+        ("MARK_STORE", "", A_TEXT),
+        ("MARK_STORE", Delegate, A_TEXT),
+        ("SETS", ["default"], A_DICT),
+        ("SETS", {1: ["a"]}, A_DICT),
+        ("SETS", None, A_DICT),
+        ("COOKIE", "x", "be a dict of cookie attributes"),
+    ],
+)
+def test_each_key_names_its_bad_values(key, value, rule):
+    """What is wrong keeps its default and is named, with what would be right."""
+    config = read_config({key: value})
+    assert config.problems == (f'REPLICAS["{key}"] must {rule}, not {value!r}.',)
+    assert config.enabled
+    assert config == Config(config.topology, problems=config.problems)
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("a", ALIASES),
+        (None, ALIASES),
+        ({"a"}, ALIASES),
+        (["a", 1], "be a list of aliases, each of them a string"),
+    ],
+)
+def test_followers_are_a_list_of_aliases(value, rule):
+    """Followers that are none are named with their set, which is then without any."""
+    config = read_config({"SETS": {"default": value}})
+    assert config.problems == (
+        f'REPLICAS["SETS"]["default"]["FOLLOWERS"] must {rule}, not {value!r}.',
+    )
+    assert config.topology.sets == (ReplicaSet("default", ()),)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("BALANCE", "x", "must be one of 'random', 'round_robin', not 'x'."),
+        ("PIN_SECONDS", "1", "must be a number of seconds, not '1'."),
+        ("DOWNTIME", -2, "must be a number of seconds above 0, not -2."),
+        ("TRACE", True, "is not a setting. Remove it, or correct its name."),
+    ],
+)
+def test_a_sets_own_key_is_named_with_its_set(key, value, problem):
+    """What is wrong in one set says in which, and what holds for all sets holds there too."""
+    config = read_config(
+        {
+            "SETS": {"default": {"FOLLOWERS": ["a"], key: value}},
+            **{"BALANCE": "round_robin", "PIN_SECONDS": 3, "DOWNTIME": 4},
+        }
+    )
+    assert config.problems == (f'REPLICAS["SETS"]["default"]["{key}"] {problem}',)
+    assert config.topology.sets == (
+        ReplicaSet("default", ("a",), balance="round_robin", pin_seconds=3.0, downtime=4.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("NAME", "", "must be a string that is not empty, not ''."),
+        ("PATH", None, "must be a string that is not empty, not None."),
+        ("DOMAIN", 1, "must be a string that is not empty, not 1."),
+        ("SECURE", "yes", "must be True or False, not 'yes'."),
+        ("HTTPONLY", None, "must be True or False, not None."),
+        ("SAMESITE", "lax", "must be one of 'Lax', 'Strict', 'None', None, not 'lax'."),
+        ("MAX_AGE", 5, "is not a setting. Remove it, or correct its name."),
+    ],
+)
+def test_a_bad_cookie_attribute_is_named(key, value, problem):
+    """The cookie as a whole keeps its defaults, and the attribute is named."""
+    values = {key: value, "PATH": value if key == "PATH" else "/x/"}
+    config = read_config({"COOKIE": values})
+    (told,) = config.problems
+    assert told == (
+        f'REPLICAS["COOKIE"] must be right in each attribute (REPLICAS["COOKIE"]["{key}"] '
+        f"{problem}), not {values!r}."
+    )
+    assert config.cookie == Cookie()
+
+
+@pytest.mark.parametrize(
+    ("sets", "place", "alias", "owner"),
+    [
+        ({"a": ["x"], "b": ["x"]}, "b", "x", "a"),
+        ({"a": ["b"], "b": ["x"]}, "b", "b", "a"),
+        ({"a": ["x"], "b": ["a"]}, "b", "a", "a"),
+        ({"a": ["a"]}, "a", "a", "a"),
+        ({"a": ["x", "x"]}, "a", "x", "a"),
+    ],
+)
+def test_an_alias_belongs_to_one_set(sets, place, alias, owner):
+    """Who leads or follows twice is named, with the set that had it first."""
+    assert problems({"SETS": sets}) == [
+        f'REPLICAS["SETS"]["{place}"] names {alias!r}, which is already in the set of {owner!r}. '
+        "Each alias belongs to one set, once."
+    ]
+
+
+# Asking for it
+
+
+def test_a_wrong_setting_is_an_error_for_who_uses_it(settings):
+    """Whoever needs the settings hears all that is wrong; checks and migrate get what is right."""
+    settings.REPLICAS = {"SETS": {"default": ["replica1"]}, "TRACE": 1, "x": 2}
+    with pytest.raises(ReplicasConfigError) as caught:
+        get_config()
+    assert str(caught.value) == (
+        'REPLICAS["TRACE"] must be True or False, not 1. '
+        'REPLICAS["x"] is not a setting. Remove it, or correct its name.'
+    )
+    assert get_sound_config().topology.is_follower("replica1")
+
+
+def test_the_setting_is_read_once(settings):
+    """The same object answers until the setting changes."""
+    assert get_config() is get_config() is get_sound_config()
+
+
+def test_a_changed_setting_is_read_anew():
+    """Overriding the setting in a test takes effect, and so does the end of it."""
+    before = get_config()
+    with override_settings(REPLICAS={"TRACE": True}):
+        assert get_config().topology.sets == ()
+        assert get_sound_config() is get_config()
+    assert get_config().topology.sets == before.topology.sets
+    assert get_config() is not before
+
+
+def test_other_settings_change_nothing():
+    """A setting that is none of ours does not make it read anew."""
+    before = get_config()
+    with override_settings(USE_TZ=False):
+        assert get_config() is before
+
+
+# Leader models and delegates
+
+
+def test_the_session_model_reads_its_leader():
+    """By default the model behind the session engine is the only leader model."""
+    config = read_config({})
+    assert config.leader_models == {Session}
+    assert config.leader_tables == {"django_session"}
+
+
+@pytest.mark.parametrize("engine", ["cache", "signed_cookies"])
+def test_a_session_engine_without_a_model_has_none(settings, engine):
+    """Sessions that live elsewhere need no leader, as soon as the setting says so."""
+    assert get_config().leader_models == {Session}
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    assert get_config().leader_models == frozenset()
+
+
+WITHOUT_SESSIONS = """
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_replicas"])
+django.setup()
+from django_replicas.conf import get_config
+assert get_config().leader_models == frozenset()
+"""
+
+
+def test_without_sessions_there_is_no_session_model():
+    """A project that has no sessions installed does not even import their model."""
+    code = [sys.executable, "-W", "error", "-c", WITHOUT_SESSIONS]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_changed_apps_are_heard_of(settings):
+    """When the installed apps change, so may the models that read their leader."""
+    assert get_config().leader_models == {Session}
+    settings.INSTALLED_APPS = ["django_replicas"]
+    assert get_config().leader_models == frozenset()
+
+
+def test_leader_models_are_named_by_their_labels():
+    """Who names models says all of them, sessions included, and means their proxies too."""
+    config = read_config({"LEADER_MODELS": ["shop.Book", "shop.label"]})
+    assert config.leader_models == {Book, Handbook, Label}
+    assert config.leader_tables == {"shop_book", "shop_label"}
+    assert read_config({"LEADER_MODELS": []}).leader_models == frozenset()
+
+
+def test_a_proxy_may_be_named():
+    """Naming a proxy names the table behind it."""
+    assert Book in read_config({"LEADER_MODELS": ["shop.Handbook"]}).leader_models
+
+
+@pytest.mark.parametrize("label", ["shop.Bok", "shopp.Book"])
+def test_an_unknown_leader_model_is_named(label):
+    """A label of no installed model is an error that names it."""
+    config = read_config({"LEADER_MODELS": [label]})
+    with pytest.raises(ReplicasConfigError) as caught:
+        config.leader_models  # noqa: B018 - asked for its error
+    assert str(caught.value) == (
+        f'REPLICAS["LEADER_MODELS"] names {label!r}, which is no installed model. '
+        "Correct it, or remove it."
+    )
+
+
+def test_delegates_are_routers_in_order():
+    """Delegates are given as dotted paths or as routers, and made once."""
+    delegate = Delegate()
+    config = read_config({"DELEGATE_ROUTERS": [delegate, "tests.test_conf.Delegate"]})
+    first, second = config.delegates
+    assert first is delegate
+    assert isinstance(second, Delegate)
+    assert config.delegates is config.delegates

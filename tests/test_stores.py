@@ -1,0 +1,325 @@
+"""The cookie that carries marks from one request to the next."""
+
+import math
+import time
+from string import ascii_letters, digits
+
+import pytest
+from django.core.signing import Signer
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+from django.utils.cache import has_vary_header
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from django_replicas.marks import Mark
+from django_replicas.stores import CookieStore, get_mark_store
+
+NOW = 1_800_000_000.5
+PIN_SECONDS = 15.0
+SETS = {"default": ["replica1", "replica2"], "other": {"FOLLOWERS": ["other-0"], "PIN_SECONDS": 60}}
+STORE = CookieStore(clock=lambda: NOW)
+SALT = "django_replicas.marks"
+
+unhurried = settings(deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sets():
+    with override_settings(REPLICAS={"SETS": SETS}):
+        yield
+
+
+def request_with(value=None, **attributes):
+    request = RequestFactory().get("/", **attributes)
+    if value is not None:
+        request.COOKIES["replicas_mark"] = value
+    return request
+
+
+def signed(value):
+    return Signer(salt=SALT).sign_object(value)
+
+
+def load(value):
+    return STORE.load(request_with(value))
+
+
+def saved(marks, **attributes):
+    """Save marks, and return the cookie."""
+    response = HttpResponse()
+    STORE.save(request_with(**attributes), response, marks)
+    return response.cookies["replicas_mark"]
+
+
+# There and back
+
+
+def test_marks_come_back():
+    """What one response carried, the next request brings, to the end of the second."""
+    marks = {"default": Mark(NOW + 3.5), "other": Mark(NOW + 50.2)}
+    assert load(saved(marks).value) == {"default": Mark(NOW + 3.5), "other": Mark(NOW + 50.5)}
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from(["default", "other"]), st.floats(0.1, 80), min_size=1))
+def test_marks_come_back_not_shortened(lasting):
+    """A mark returns and ends no earlier, unless PIN_SECONDS end it."""
+    marks = {alias: Mark(NOW + seconds) for alias, seconds in lasting.items()}
+    loaded = load(saved(marks).value)
+    assert set(loaded) == set(marks)
+    for alias, mark in loaded.items():
+        longest = NOW + (15 if alias == "default" else 60)
+        assert min(marks[alias].deadline, longest) <= mark.deadline
+        assert mark.deadline <= min(marks[alias].deadline + 1, longest)
+
+
+def test_no_cookie_means_no_marks():
+    """Who brings nothing has written nothing."""
+    assert load(None) == {}
+
+
+# What a client may send
+
+
+@pytest.mark.parametrize("forged", ["", ":", "a:b", "e30:x", "{}", "\0", "é:ü", "a" * 5000])
+def test_what_nobody_signed_is_dropped(forged):
+    """Text that is no signed value is as good as none."""
+    assert load(forged) == {}
+
+
+@unhurried
+@given(st.text())
+def test_any_text_is_dropped(text):
+    """Whatever a client sends, there is no error and no mark."""
+    assert load(text) == {}
+
+
+VALID = {"default": math.ceil(NOW) + 10}
+
+
+def test_a_signature_of_another_kind_is_dropped():
+    """What the same key signed for another purpose is not believed."""
+    assert load(signed(VALID))
+    assert load(Signer().sign_object(VALID)) == {}
+    assert load(Signer(salt=SALT, key="another").sign_object(VALID)) == {}
+
+
+@unhurried
+@given(st.integers(0, 200))
+def test_a_truncated_cookie_is_dropped(length):
+    """A value that was cut off is not believed."""
+    value = signed(VALID)
+    assert load(value[: min(length, len(value) - 1)]) == {}
+
+
+@unhurried
+@given(st.data())
+def test_an_altered_cookie_is_dropped(data):
+    """A value with one character changed is not believed."""
+    value = signed(VALID)
+    place = data.draw(st.integers(0, len(value) - 1))
+    other = data.draw(st.sampled_from(sorted({*ascii_letters, *digits, *":_-."} - {value[place]})))
+    assert load(value[:place] + other + value[place + 1 :]) == {}
+
+
+def test_an_oversized_cookie_is_dropped():
+    """No browser keeps more than 4096 bytes, so a longer value is nobody's cookie."""
+    value = signed({**VALID, "x": "y" * 4000})
+    assert len(value) > 4096
+    assert load(value) == {}
+
+
+def test_a_cookie_of_the_greatest_size_is_read():
+    """Exactly 4096 characters are still a cookie."""
+    value = next(
+        value
+        for value in (signed({**VALID, "x": "y" * length}) for length in range(4000))
+        if len(value) == 4096
+    )
+    assert load(value) == {"default": Mark(float(VALID["default"]))}
+
+
+@pytest.mark.parametrize(
+    "payload", ["", "!", "e3", "e30x", "YWJj", ".e30", ".eJw", "_w", "W10", "é"]
+)
+def test_what_is_signed_and_is_no_json_is_dropped(payload):
+    """A valid signature around what cannot be read is as good as none."""
+    assert load(Signer(salt=SALT).sign(payload)) == {}
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+def is_believable(marks):
+    return all(
+        alias in ("default", "other")
+        and type(mark) is Mark
+        and type(mark.deadline) is float
+        and NOW < mark.deadline <= NOW + (15 if alias == "default" else 60)
+        for alias, mark in marks.items()
+    )
+
+
+@unhurried
+@given(anything)
+def test_a_signed_value_of_another_shape_is_dropped(value):
+    """Validly signed JSON of any shape is no error, and no mark either."""
+    assert load(signed(value)) == {}
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from(["default", "other", "replica1", "gone", ""]), anything))
+def test_only_what_is_believable_is_believed(deadlines):
+    """Of a signed dict, numbers still to come under the alias of a leader are taken."""
+    loaded = load(signed(deadlines))
+    assert is_believable(loaded)
+    assert set(loaded) == {
+        alias
+        for alias, deadline in deadlines.items()
+        if alias in ("default", "other")
+        and type(deadline) in (int, float)
+        and not math.isnan(deadline)
+        and deadline > NOW
+    }
+
+
+@pytest.mark.parametrize("alias", ["gone", "lonely", "replica1", ""])
+def test_a_mark_on_no_leader_is_dropped(alias):
+    """Aliases that lead no set, or no longer, are forgotten; the others stay."""
+    assert load(signed({alias: NOW + 5, "default": NOW + 5})) == {"default": Mark(NOW + 5)}
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [NOW, NOW - 1, 0, -1, float("-inf"), float("nan"), True, None, "1e99", [NOW + 5], {}],
+)
+def test_a_deadline_that_is_past_or_none_is_dropped(deadline):
+    """Only a moment still to come is a deadline."""
+    assert load(signed({"default": deadline})) == {}
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [NOW + 61, 1e300, float("inf"), 2**63, pytest.param(10**400, id="beyond any float")],
+)
+def test_no_mark_lasts_longer_than_pin_seconds(deadline):
+    """However late a deadline claims to be, the set's own limit holds."""
+    assert load(signed({"default": deadline, "other": deadline})) == {
+        "default": Mark(NOW + 15),
+        "other": Mark(NOW + 60),
+    }
+
+
+# The cookie itself
+
+
+def test_the_cookie_is_careful_by_default():
+    """Not for scripts, not for other sites, for the whole site, and for no longer than needed."""
+    cookie = saved({"default": Mark(NOW + 10)})
+    assert {key: value for key, value in cookie.items() if value and key != "expires"} == {
+        "httponly": True,
+        "max-age": 11,
+        "path": "/",
+        "samesite": "Lax",
+    }
+
+
+def test_the_cookie_lasts_as_long_as_its_latest_mark():
+    """Marks that are past are left out."""
+    cookie = saved({"default": Mark(NOW + 3), "other": Mark(NOW + 30), "gone": Mark(NOW - 1000)})
+    assert cookie["max-age"] == 31
+    assert Signer(salt=SALT).unsign_object(cookie.value) == {
+        "default": math.ceil(NOW + 3),
+        "other": math.ceil(NOW + 30),
+    }
+
+
+def test_only_past_marks_are_no_error():
+    """Marks that ended while the response was made carry nothing on."""
+    assert load(saved({"default": Mark(NOW - 1)}).value) == {}
+
+
+@pytest.mark.parametrize("https", [True, False])
+def test_the_cookie_is_secure_as_the_request_is(https):
+    """Over TLS the cookie stays there; without, it must work as well."""
+    assert bool(saved(VALID_MARKS, secure=https)["secure"]) is https
+
+
+VALID_MARKS = {"default": Mark(NOW + 10)}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "key", "expected"),
+    [
+        ("PATH", "/shop/", "path", "/shop/"),
+        ("DOMAIN", "example.org", "domain", "example.org"),
+        ("DOMAIN", None, "domain", ""),
+        ("SECURE", True, "secure", True),
+        ("HTTPONLY", False, "httponly", ""),
+        ("SAMESITE", "Strict", "samesite", "Strict"),
+        ("SAMESITE", "None", "samesite", "None"),
+        ("SAMESITE", None, "samesite", ""),
+    ],
+)
+def test_each_attribute_can_be_chosen(settings, attribute, value, key, expected):
+    """What ``COOKIE`` says is what the browser gets."""
+    settings.REPLICAS = {"SETS": SETS, "COOKIE": {attribute: value}}
+    assert saved(VALID_MARKS)[key] == expected
+
+
+def test_a_cookie_may_be_insecure_over_tls(settings):
+    """False means no, also where the request is secure."""
+    settings.REPLICAS = {"SETS": SETS, "COOKIE": {"SECURE": False}}
+    assert saved(VALID_MARKS, secure=True)["secure"] == ""
+
+
+def test_the_name_can_be_chosen(settings):
+    """The cookie is written and read under the name that ``COOKIE`` gives."""
+    settings.REPLICAS = {"SETS": SETS, "COOKIE": {"NAME": "seen"}}
+    response = HttpResponse()
+    STORE.save(request_with(), response, VALID_MARKS)
+    assert list(response.cookies) == ["seen"]
+    request = request_with()
+    request.COOKIES = {"seen": response.cookies["seen"].value}
+    assert set(STORE.load(request)) == {"default"}
+    assert load(response.cookies["seen"].value) == {}
+
+
+def test_a_response_with_the_cookie_varies_by_it():
+    """No page cache may keep it for other visitors; what it varied by already stays."""
+    response = HttpResponse(headers={"Vary": "Accept"})
+    STORE.save(request_with(), response, VALID_MARKS)
+    assert has_vary_header(response, "Cookie")
+    assert has_vary_header(response, "Accept")
+
+
+def test_time_is_the_wall_clock():
+    """By default marks are measured by the clock that all processes share."""
+    store = CookieStore()
+    response = HttpResponse()
+    store.save(request_with(), response, {"default": Mark.lasting(10)})
+    assert set(store.load(request_with(response.cookies["replicas_mark"].value))) == {"default"}
+    assert store.load(request_with(signed({"default": time.time() - 1}))) == {}
+
+
+# Which store
+
+
+class OwnStore:
+    """A store that a test names."""
+
+
+def test_the_cookie_is_the_default_store():
+    """Nothing has to be said for it."""
+    assert isinstance(get_mark_store(), CookieStore)
+
+
+def test_a_store_is_named_by_its_path(settings):
+    """A project's own store is made from its dotted path."""
+    settings.REPLICAS = {"MARK_STORE": "tests.test_stores.OwnStore"}
+    assert isinstance(get_mark_store(), OwnStore)
