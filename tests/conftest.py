@@ -13,7 +13,8 @@ from django.core.management import call_command
 from django.db import connections
 
 from django_replicas.followers import followers_of
-from django_replicas.pinning import OUTSIDE, Block
+from django_replicas.pinning import Block
+from django_replicas.units import OUTSIDE
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +46,16 @@ def _write_rows(alias):
 
 @pytest.fixture(autouse=True)
 def databases(pristine, django_db_blocker):
-    """Let every test begin with the rows as they were, outside units, with nothing known as down."""
+    """Begin every test with the rows as they were, outside units, and nothing known as down."""
     for alias, database in settings.DATABASES.items():
         shutil.copy(pristine / alias, database["NAME"])
     followers_of.cache_clear()
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
         connections.close_all()
+
+
+@pytest.fixture
+def traced(settings):
+    """Keep each unit's answers; with a trace there are no shortcuts, all rules are asked."""
+    settings.REPLICAS = {**settings.REPLICAS, "TRACE": True}

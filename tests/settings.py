@@ -1,4 +1,4 @@
-"""One leader and two followers, each an SQLite file of its own, and a set of its own beside them."""
+"""A leader and two followers, each an SQLite file of its own, and another set beside them."""
 
 import os
 import tempfile
@@ -31,9 +31,6 @@ MIDDLEWARE = [
     "django_replicas.middleware.ReplicasMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
 ]
-REPLICAS = {
-    "SETS": {"default": ["replica1", "replica2"], "other": ["other-0"]},
-    "TRACE": True,
-}
+REPLICAS = {"SETS": {"default": ["replica1", "replica2"], "other": ["other-0"]}}
 ROOT_URLCONF = "tests.urls"
 USE_TZ = True

@@ -239,9 +239,18 @@ def test_the_cookie_lasts_as_long_as_its_latest_mark():
     }
 
 
+def test_new_key_is_signed_with(settings):
+    """Cookies of another key are forgeries from the moment the key is replaced."""
+    value = saved(VALID_MARKS).value
+    settings.SECRET_KEY = "another"
+    assert load(value) == {}
+    assert load(saved(VALID_MARKS).value) == VALID_MARKS
+
+
 def test_only_past_marks_are_no_error():
-    """Marks that ended while the response was made carry nothing on."""
-    assert load(saved({"default": Mark(NOW - 1)}).value) == {}
+    """Marks that ended while the response was made are not sent."""
+    with pytest.raises(KeyError):
+        saved({"default": Mark(NOW - 1)})
 
 
 @pytest.mark.parametrize("https", [True, False])

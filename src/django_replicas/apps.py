@@ -10,6 +10,6 @@ class DjangoReplicasConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401, PLC0415 - registers the checks once apps are loaded
-        from .leaders import watch_new_connections  # noqa: PLC0415 - needs the settings
+        from .leaders import watch_leaders  # noqa: PLC0415 - needs the settings
 
-        watch_new_connections()
+        watch_leaders()

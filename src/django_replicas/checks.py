@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connections
 
 from .conf import get_sound_config
@@ -12,7 +13,7 @@ from .conf import get_sound_config
 @register
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong in ``REPLICAS``, key by key."""
-    return [*_wrong_values(), *_unknown_aliases()]
+    return [*_wrong_values(), *_unknown_aliases(), *_unknown_models(), *_atomic_requests()]
 
 
 def _wrong_values() -> Iterator[CheckMessage]:
@@ -34,3 +35,24 @@ def _unknown_aliases() -> Iterator[CheckMessage]:
                     f"{replica_set.leader!r}.",
                     id="django_replicas.E002",
                 )
+
+
+def _unknown_models() -> Iterator[CheckMessage]:
+    installed = {model._meta.label_lower for model in apps.get_models()}
+    for label in get_sound_config().leader_model_labels or ():
+        if label.lower() not in installed:
+            yield Error(
+                f'REPLICAS["LEADER_MODELS"] names {label!r}, which is no installed model.',
+                hint="Correct it, or remove it.",
+                id="django_replicas.E003",
+            )
+
+
+def _atomic_requests() -> Iterator[CheckMessage]:
+    for alias in get_sound_config().topology.by_leader:
+        if connections.settings.get(alias, {}).get("ATOMIC_REQUESTS"):
+            yield Warning(
+                f"ATOMIC_REQUESTS is on for {alias!r}, so that every view reads the leader.",
+                hint="Turn it off and open transactions with atomic() where there are writes.",
+                id="django_replicas.W001",
+            )

@@ -55,9 +55,13 @@ class Config:
 
     @cached_property
     def leader_models(self) -> "frozenset[type[Model]]":
-        """The models that always read their leader."""
+        """The models that always read their leader, and their proxies."""
         labels = self.leader_model_labels
-        return session_models() if labels is None else frozenset(map(_leader_model, labels))
+        named = session_models() if labels is None else set(map(_leader_model, labels))
+        tables = {model._meta.concrete_model for model in named}
+        return frozenset(
+            model for model in apps.get_models() if model._meta.concrete_model in tables
+        )
 
     @cached_property
     def delegates(self) -> list[Any]:
@@ -69,13 +73,13 @@ class Config:
         return frozenset(model._meta.db_table for model in self.leader_models)
 
 
-def session_models() -> "frozenset[type[Model]]":
+def session_models() -> "set[type[Model]]":
     """Return the model behind the session engine, if there is one."""
     if not apps.is_installed("django.contrib.sessions"):
-        return frozenset()
+        return set()
     store = import_module(settings.SESSION_ENGINE).SessionStore
     model_of = getattr(store, "get_model_class", None)
-    return frozenset() if model_of is None else frozenset({model_of()})
+    return set() if model_of is None else {model_of()}
 
 
 def _leader_model(label: str) -> "type[Model]":
@@ -93,7 +97,7 @@ def get_config() -> Config:
 
     Raises ``ReplicasConfigError`` when it is wrong; system checks report the same, key by key.
     """
-    config = _cached or _load()
+    config = loaded or _load()
     if config.problems:
         raise ReplicasConfigError(" ".join(config.problems))
     return config
@@ -101,22 +105,22 @@ def get_config() -> Config:
 
 def get_sound_config() -> Config:
     """Return what is right in ``REPLICAS``, so that checks and ``migrate`` can say what is not."""
-    return _cached or _load()
+    return loaded or _load()
 
 
-_cached: Config | None = None
+loaded: Config | None = None
 
 
 def _load() -> Config:
-    global _cached
-    _cached = read_config(getattr(settings, "REPLICAS", {}))
-    return _cached
+    global loaded
+    loaded = read_config(getattr(settings, "REPLICAS", {}))
+    return loaded
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    global _cached
+    global loaded
     if setting in {"REPLICAS", "SESSION_ENGINE", "INSTALLED_APPS"}:
-        _cached = None
+        loaded = None
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.conf")

@@ -8,19 +8,17 @@ from typing import Any, ParamSpec, TypeVar, cast
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 
-from .http import aserve, serve
+from .http import aserve, finish_inside, serve
 from .pinning import (
-    FOLLOWER,
-    LEADER,
     Block,
-    Role,
     UnitOfWork,
     as_role,
-    current_unit,
     each_call_inside,
     follower,
     leader,
+    refuse_generators,
 )
+from .units import FOLLOWER, LEADER, Role, current_unit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,25 +45,27 @@ use_slave = use_follower
 
 
 def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
-    in_block = each_call_inside(lambda: _block(role), function)
+    refuse_generators(function)
     call: Any = function
     if iscoroutinefunction(function):
 
         @wraps(function)
         async def view_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             request = _request_without_unit(args)
-            if request is None:
-                return await cast("Any", in_block(*args, **kwargs))
-            return await aserve(request, role, lambda: call(*args, **kwargs))
+            if request is not None:
+                return await aserve(request, role, lambda: call(*args, **kwargs))
+            with _block(role):
+                return finish_inside(await call(*args, **kwargs))
 
         return cast("Callable[P, R]", view_async)
 
     @wraps(function)
-    def view(*args: P.args, **kwargs: P.kwargs) -> R:
+    def view(*args: P.args, **kwargs: P.kwargs) -> Any:
         request = _request_without_unit(args)
-        if request is None:
-            return in_block(*args, **kwargs)
-        return cast("R", serve(request, role, lambda: call(*args, **kwargs)))
+        if request is not None:
+            return serve(request, role, lambda: call(*args, **kwargs))
+        with _block(role):
+            return finish_inside(call(*args, **kwargs))
 
     return view
 

@@ -3,7 +3,7 @@
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 from django.core.signals import setting_changed
@@ -11,9 +11,9 @@ from django.db import Error, connections
 
 from .conf import get_config
 from .liveness import Liveness
-from .pinning import SetState, current_unit, on_event_loop
 from .reasons import Answer, Reason
 from .topology import ReplicaSet
+from .units import SetState, current_unit, on_event_loop
 
 logger = logging.getLogger("django_replicas")
 
@@ -48,12 +48,12 @@ class Followers:
         """Return a follower that is not known to be down, without any I/O, or None."""
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
-    def _in_turn(self, first: str | None = None) -> Iterator[str]:
+    def _in_turn(self, first: str | None = None) -> list[str]:
         up = [alias for alias in self._set.followers if self._liveness.is_up(alias)]
         due = [alias for alias in self._set.followers if alias not in up]
         start = self._start(len(up)) if up else 0
         in_turn = [*due, *up[start:], *up[:start]]
-        yield from sorted(in_turn, key=lambda alias: alias != first)
+        return in_turn if first is None else sorted(in_turn, key=lambda alias: alias != first)
 
     def _start(self, count: int) -> int:
         if self._set.balance == "random":
@@ -125,8 +125,9 @@ def get_follower(alias: str) -> str:
     is left it is the leader. On an event loop, where nothing may be tried, it is a follower that
     is not known to be down, and the unit keeps to it if it proves to be up.
     """
-    replica_set = get_config().topology.by_leader.get(alias)
-    if replica_set is None:
+    config = get_config()
+    replica_set = config.topology.by_leader.get(alias)
+    if replica_set is None or not config.enabled:
         return alias
     unit = current_unit()
     state = SetState() if unit is None else unit.state_of(alias)

@@ -1,22 +1,22 @@
 """The leaders' connections of each thread: inside a transaction or not, and watched for SQL."""
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from django.core.signals import setting_changed
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .conf import get_sound_config
-from .pinning import on_event_loop, running_loop
+from .shortcuts import this_thread
+from .units import on_event_loop
 
 
-class LeaderObserver(ABC):
+class LeaderObserver:
     """A router that hears of every statement before a leader executes it."""
 
-    @abstractmethod
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
         """Note the statement, or refuse it by raising."""
 
@@ -36,12 +36,20 @@ def is_in_transaction(alias: str) -> bool | None:
     an event loop, whose thread has no say. Never opens the connection, as ``get_autocommit()``
     would; it is remembered here because asking Django's registry costs more than the decision.
     """
-    if running_loop() is not None:
+    if on_event_loop():
         return None
-    connection = _of_this_thread.by_alias.get(alias) or _meet(alias)
+    return has_open_transaction(connection_of_this_thread(alias))
+
+
+def has_open_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or (
         not connection.autocommit and connection.connection is not None
     )
+
+
+def connection_of_this_thread(alias: str) -> BaseDatabaseWrapper:
+    """Return the thread's connection to a leader, watched, without opening it."""
+    return _of_this_thread.by_alias.get(alias) or _meet(alias)
 
 
 def _meet(alias: str) -> BaseDatabaseWrapper:
@@ -68,13 +76,29 @@ def _announce(
     return execute(sql, params, many, context)
 
 
-def watch_new_connections() -> None:
-    """Watch every connection to a leader from the moment it is opened, in any thread."""
-    connection_created.connect(_on_connection_created, dispatch_uid="django_replicas.leaders")
+def watch_leaders() -> None:
+    """Watch this thread's connections to leaders, and any thread's from the moment it opens one.
+
+    Connections that other threads had opened before are watched when they are first asked about.
+    """
+    connection_created.connect(_on_connection_created, dispatch_uid=_UID)
+    for connection in connections.all(initialized_only=True):
+        _on_connection_created(connection)
+
+
+_UID = "django_replicas.leaders"
 
 
 def _on_connection_created(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     if connection.alias in get_sound_config().topology.by_leader:
         watch(connection)
-        if not on_event_loop():
-            _of_this_thread.by_alias[connection.alias] = connection
+        _of_this_thread.by_alias.pop(connection.alias, None)
+        this_thread.forget()
+
+
+def _watch_anew(*, setting: str, **kwargs: object) -> None:
+    if setting == "REPLICAS":
+        watch_leaders()
+
+
+setting_changed.connect(_watch_anew, dispatch_uid=_UID)

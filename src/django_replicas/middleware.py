@@ -32,7 +32,13 @@ class ReplicasMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
-        return serve(request, role_of(request), lambda: self.get_response(request))
+        response: HttpResponseBase = serve(
+            request, role_of(request), lambda: self.get_response(request)
+        )
+        return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        return await aserve(request, role_of(request), lambda: self.get_response(request))
+        response: HttpResponseBase = await aserve(
+            request, role_of(request), lambda: self.get_response(request)
+        )
+        return response

@@ -1,25 +1,36 @@
 """The routers: where a read goes, what a write means."""
 
-from abc import abstractmethod
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
+from . import conf
 from .conf import Config, get_config, get_sound_config
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
 from .followers import settle
 from .instances import adopt, listen_for_stale_saves
 from .leaders import (
     LeaderObserver,
+    connection_of_this_thread,
     is_in_transaction,
-    watch_new_connections,
+    watch_leaders,
 )
-from .pinning import FOLLOWER, LEADER, Role, Scope, Unit, current_scope
 from .reasons import Answer, Decision, Reason
+from .shortcuts import Shortcut, this_thread
 from .topology import ReplicaSet
-from .writes import UNKNOWN_WRITE, Kind, classify, text_of
+from .units import (
+    FOLLOWER,
+    LEADER,
+    Role,
+    Scope,
+    Unit,
+    current_scope,
+    current_scope_here,
+    running_loop,
+)
+from .writes import UNKNOWN_WRITE, classify, text_of
 
 
 class ReplicaRouter(LeaderObserver):
@@ -30,14 +41,17 @@ class ReplicaRouter(LeaderObserver):
     """
 
     on_request_only = False
+    _sets_are_chosen = False
+
+    def __init_subclass__(cls) -> None:
+        cls._sets_are_chosen = cls.set_leader is not ReplicaRouter.set_leader
 
     def __init__(self) -> None:
-        watch_new_connections()
+        watch_leaders()
         listen_for_stale_saves()
 
-    @abstractmethod
     def before_write(self, alias: str, scope: Scope, config: Config) -> None:
-        """Refuse a write to the leader *alias* by raising; it is noted in the unit afterwards."""
+        """Refuse a write to the leader *alias* by raising; else it is noted in the unit."""
 
     def set_leader(self, method: str, model: type[Model], hints: dict[str, Any]) -> str:
         """Name the database of a model before leader and follower are told apart.
@@ -57,24 +71,60 @@ class ReplicaRouter(LeaderObserver):
     # Reads
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        last = this_thread.shortcut
+        connection = last.connection
+        if (
+            last.scope is current_scope_here()
+            and last.version is last.unit.version
+            and (
+                connection.autocommit
+                or (connection.connection is None and not connection.in_atomic_block)
+            )
+            and (model is last.model or model not in last.leader_models)
+            and not hints
+            and last.router is self
+            and last.config is conf.loaded
+            and not running_loop()
+        ):
+            last.tally.reads += 1
+            return last.alias
+        return self._decide(model, hints)
+
+    def _decide(self, model: type[Model], hints: dict[str, Any]) -> str:
         config = get_config()
-        leader = (
-            self.set_leader("db_for_read", model, hints)
-            if hints or config.delegate_routers
-            else DEFAULT_DB_ALIAS
-        )
+        leader = self.set_leader("db_for_read", model, hints)
         replica_set = config.topology.by_leader.get(leader)
-        if replica_set is None:
-            return leader
         scope = current_scope()
         unit = scope.unit
         if unit is None:
             return leader
-        answer = self.answer(replica_set, scope, unit, model, hints, config)
-        unit.counts[answer] += 1
+        version = unit.version
+        answer = (
+            (leader, Reason.NO_SET)
+            if replica_set is None
+            else self.answer(replica_set, scope, unit, model, hints, config)
+        )
+        tally = unit.count(answer)
         if config.trace:
             unit.trace.append(Decision(*answer, model._meta.label_lower))
+        elif answer[1] is Reason.FOLLOWER and self.has_one_set(config):
+            this_thread.shortcut = Shortcut(
+                router=self,
+                config=config,
+                scope=scope,
+                unit=unit,
+                version=version,
+                connection=connection_of_this_thread(leader),
+                model=model,
+                leader_models=config.leader_models,
+                alias=answer[0],
+                tally=tally,
+            )
         return answer[0]
+
+    def has_one_set(self, config: Config) -> bool:
+        """Tell whether every model has the same leader, hints aside."""
+        return not config.delegate_routers and not self._sets_are_chosen
 
     def answer(
         self,
@@ -139,10 +189,8 @@ class ReplicaRouter(LeaderObserver):
         if config.writes_at != "execution" or _concerned(alias, current_scope(), config) is None:
             return
         text = text_of(sql, connection)
-        statement = classify(text, connection.vendor) if text is not None else UNKNOWN_WRITE
-        if statement.kind is not Kind.WRITE:
-            return
-        if statement.tables is None or not statement.tables <= config.leader_tables:
+        tables = (UNKNOWN_WRITE if text is None else classify(text, connection.vendor)).tables
+        if tables is None or not tables <= config.leader_tables:
             self._meet_write(alias, config)
 
     def _meet_write(self, alias: str, config: Config) -> None:
@@ -213,9 +261,6 @@ class StrictPinRouter(ReplicaRouter):
 
 class GreedyPinRouter(ReplicaRouter):
     """Reads followers until the set is pinned, which the first write does."""
-
-    def before_write(self, alias: str, scope: Scope, config: Config) -> None:
-        """Refuse nothing."""
 
 
 def _concerned(alias: str, scope: Scope, config: Config) -> Unit | None:

@@ -2,9 +2,12 @@
 
 import math
 import time
+import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
+from django.core.signals import setting_changed
 from django.core.signing import BadSignature, Signer
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -20,8 +23,8 @@ LONGEST_COOKIE = 4096
 class MarkStore(Protocol):
     """Keeps a user's marks between requests. ``MARK_STORE`` names one by its dotted path.
 
-    ``load`` never raises for anything a client may send. ``save`` is called only for requests
-    that wrote.
+    One instance serves all threads. ``load`` never raises for anything a client may send; ``save``
+    is called only for requests that wrote.
     """
 
     def load(self, request: HttpRequest) -> Marks: ...
@@ -45,7 +48,7 @@ class CookieStore:
             return {}
         try:
             deadlines = _signer().unsign_object(value)
-        except (BadSignature, ValueError):
+        except (BadSignature, ValueError, RecursionError, zlib.error):
             return {}
         return self._believed(deadlines) if isinstance(deadlines, dict) else {}
 
@@ -57,6 +60,8 @@ class CookieStore:
             for alias, mark in marks.items()
             if not mark.is_past(now)
         }
+        if not deadlines:
+            return
         response.set_cookie(
             cookie.name,
             _signer().sign_object(deadlines),
@@ -73,18 +78,31 @@ class CookieStore:
         now = self._clock()
         sets = get_config().topology.by_leader
         return {
-            alias: Mark(min(float(deadline), now + sets[alias].pin_seconds))
+            alias: Mark(float(min(deadline, now + sets[alias].pin_seconds)))
             for alias, deadline in deadlines.items()
             if alias in sets and type(deadline) in (int, float) and deadline > now
         }
 
 
+@cache
 def _signer() -> Signer:
     return Signer(salt="django_replicas.marks")
 
 
-def get_mark_store() -> MarkStore:
-    """Return the store that ``MARK_STORE`` names: "cookie", or a class by its dotted path."""
-    name = get_config().mark_store
+@cache
+def _store(name: str) -> MarkStore:
     store: MarkStore = CookieStore() if name == "cookie" else import_string(name)()
     return store
+
+
+def get_mark_store() -> MarkStore:
+    """Return the store that ``MARK_STORE`` names: "cookie", or a class by its dotted path."""
+    return _store(get_config().mark_store)
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
+        _signer.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.stores")

@@ -1,0 +1,166 @@
+"""A thread's last answer is given again only while nothing that it hangs on has changed."""
+
+import asyncio
+from threading import Thread
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.db import connections, router, transaction
+
+from django_replicas import bind, follower, leader, pin, unit_of_work, unpin_all
+from django_replicas.pinning import as_role
+from django_replicas.reasons import Reason
+from django_replicas.routers import GreedyPinRouter, LeaderFollowerRouter
+from django_replicas.shortcuts import this_thread
+from django_replicas.units import LEADER, current_unit
+
+from .shop.models import Book, Shelf
+
+FOLLOWERS = {"replica1", "replica2"}
+
+
+def asked(model=Book, **hints):
+    return router.db_for_read(model, **hints)
+
+
+@pytest.fixture
+def settled():
+    """Be in a unit that has read, in a thread that has a shortcut."""
+    with unit_of_work():
+        alias = asked()
+        assert alias in FOLLOWERS
+        assert this_thread.shortcut.alias == alias
+        yield alias
+
+
+def test_reads_by_shortcut_are_counted(settled):
+    """Whoever counts sees no difference between a rule's answer and a shortcut's."""
+    for _ in range(9):
+        assert asked() == settled
+    assert asked(Shelf) == settled
+    assert current_unit().counts == {(settled, Reason.FOLLOWER): 11}
+
+
+def test_shortcut_is_taken(settled, monkeypatch):
+    """The rules are asked once only."""
+    monkeypatch.setattr(GreedyPinRouter, "_decide", None)
+    assert asked() == settled
+    assert asked(Shelf) == settled
+
+
+def test_write_ends_it(settled):
+    """What the unit wrote is read on the leader at once."""
+    Shelf.objects.create(name="new")
+    assert asked() == "default"
+
+
+def test_write_in_another_thread_ends_it(settled):
+    """So is what another thread of the unit wrote."""
+    run(bind(lambda: Shelf.objects.create(name="new")))
+    assert asked() == "default"
+
+
+def test_pin_ends_it(settled):
+    """A pin holds from the very next read."""
+    pin("default")
+    assert asked() == "default"
+    unpin_all()
+    assert asked() in FOLLOWERS
+
+
+@pytest.mark.parametrize(
+    "block", [lambda: leader("default"), lambda: pin("default"), lambda: as_role(LEADER)]
+)
+def test_block_interrupts_it(settled, block):
+    """Inside a block the block decides; after it everything is as before."""
+    with block():
+        assert asked() == "default"
+    assert asked() == settled
+    with follower("default"):
+        assert asked() == settled
+
+
+def test_transaction_interrupts_it(settled):
+    """A transaction on the leader reads there, whether its connection was open before or not."""
+    for _ in range(2):
+        with transaction.atomic():
+            assert asked() == "default"
+        assert asked() == settled
+
+
+def test_autocommit_interrupts_it(settled):
+    """So does an open connection that does not commit by itself."""
+    transaction.set_autocommit(False)
+    assert asked() == "default"
+    transaction.rollback()
+    transaction.set_autocommit(True)
+    assert asked() == settled
+
+
+def test_leader_models_are_none_of_it(settled):
+    """A model that reads its leader does so after any other model's read."""
+    assert asked(Session) == "default"
+    assert asked() == settled
+
+
+def test_hints_are_none_of_it(settled):
+    """An object from the leader has its relations read there."""
+    book = Book.objects.using("default").get(pk=1)
+    assert asked(Shelf, instance=book) == "default"
+
+
+def test_other_units_are_none_of_it(settled):
+    """A unit inside this one, and what is outside of it, are asked afresh."""
+    with unit_of_work(role="leader"):
+        assert asked() == "default"
+    answers = []
+    run(lambda: answers.append(asked()))
+    assert answers == ["default"]
+
+
+def test_other_routers_are_none_of_it(settled):
+    """Another router has its own opinion."""
+    assert LeaderFollowerRouter().db_for_read(Book) == "default"
+
+
+def test_event_loop_is_none_of_it(settled):
+    """On an event loop the thread's transactions say nothing, so the leader answers."""
+
+    async def ask():
+        return asked()
+
+    assert asyncio.run(ask()) == "default"
+
+
+def test_settings_end_it(settled, settings):
+    """Changed settings hold from the next read."""
+    settings.REPLICAS = {**settings.REPLICAS, "ENABLED": False}
+    assert asked() == "default"
+
+
+def test_replaced_connection_ends_it(settled):
+    """A new connection to the leader is the one whose transactions count."""
+    connections["default"].close()
+    del connections["default"]
+    with transaction.atomic():
+        assert asked() == "default"
+
+
+def test_trace_takes_none(traced):
+    """With a trace every read is in it."""
+    with unit_of_work():
+        asked()
+        asked()
+        assert len(current_unit().trace) == 2
+
+
+def run(work):
+    """Run *work* in a thread of its own, and close what it opened."""
+
+    def run_and_close():
+        work()
+        connections.close_all()
+
+    thread = Thread(target=run_and_close)
+    thread.start()
+    thread.join()
