@@ -803,3 +803,5 @@ def test_file_wrapper_of_the_server_is_used():
     body = get_wsgi_application()(environ, lambda *args: None)
     assert isinstance(body, Wrapper)
     assert b"".join(body) == b"contents"
+    # Left to the garbage collector, it would end the request in the middle of another test.
+    body.file.close()

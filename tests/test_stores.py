@@ -244,7 +244,7 @@ def test_new_key_is_signed_with(settings):
     value = saved(VALID_MARKS).value
     settings.SECRET_KEY = "another"
     assert load(value) == {}
-    assert load(saved(VALID_MARKS).value) == VALID_MARKS
+    assert set(load(saved(VALID_MARKS).value)) == {"default"}
 
 
 def test_only_past_marks_are_no_error():
