@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
-from django_replicas.followers import followers_of
+from django_replicas.followers import forget_followers
 from django_replicas.pinning import Block
 from django_replicas.units import OUTSIDE
 
@@ -49,7 +49,7 @@ def databases(pristine, django_db_blocker):
     """Begin every test with the rows as they were, outside units, and nothing known as down."""
     for alias, database in settings.DATABASES.items():
         shutil.copy(pristine / alias, database["NAME"])
-    followers_of.cache_clear()
+    forget_followers()
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
         connections.close_all()

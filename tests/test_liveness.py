@@ -115,13 +115,14 @@ def test_news_is_told_once(liveness):
     assert liveness.mark_down("a")
 
 
-def test_all_down_means_all(liveness):
-    """One that is up is enough not to be all down."""
+def test_those_up(liveness):
+    """Whoever is not down is up, in the order asked for."""
+    assert liveness.those_up(["b", "a"]) == ["b", "a"]
     liveness.mark_down("a")
-    assert not liveness.all_down(["a", "b"])
+    assert liveness.those_up(["c", "a", "b"]) == ["c", "b"]
     liveness.mark_down("b")
-    assert liveness.all_down(["a", "b"])
-    assert liveness.all_down([])
+    assert liveness.those_up(["a", "b"]) == []
+    assert liveness.those_up([]) == []
 
 
 class Belated(Liveness):

@@ -1386,3 +1386,23 @@ def test_leader_is_the_default_outside_units_again(routed, settings):
     assert before in FOLLOWERS
     assert after == "default"
     assert unit is None
+
+
+def test_work_at_the_end_of_a_unit():
+    """It is done once, inside the unit, in the order in which it was asked for."""
+    done = []
+    with unit_of_work() as block:
+        unit = block.unit
+        unit.at_end(lambda: done.append(("first", current_unit() is unit)))
+        unit.at_end(lambda: done.append(("second", current_unit() is unit)))
+        assert done == []
+    assert done == [("first", True), ("second", True)]
+
+
+def test_another_role_for_the_whole_unit():
+    """A unit whose role changes reads as its new role says, from the next read."""
+    with unit_of_work(role="follower") as block:
+        assert answer() in FOLLOWERS
+        block.unit.role = Role.LEADER
+        assert answer() == "default"
+        assert current_scope().role is Role.LEADER

@@ -27,7 +27,7 @@ from django_replicas.marks import Mark
 from django_replicas.pinning import Block, as_role
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter
-from django_replicas.units import LEADER, Unit, current_unit
+from django_replicas.units import FOLLOWER, LEADER, Unit, current_unit
 
 from .shop.models import Book, Label, Shelf
 
@@ -133,7 +133,7 @@ def while_pinned(stack, configure):
 
 
 def with_a_mark(stack, configure):
-    unit = Unit(lambda: {"default": Mark.lasting(60)})
+    unit = Unit(lambda: {"default": Mark.lasting(60)}, role=FOLLOWER)
     stack.enter_context(Block(lambda scope: replace(scope, unit=unit)))
 
 
@@ -223,7 +223,7 @@ def test_every_later_rule_wins_over_a_chosen_follower(rule, any_router, configur
 
 def test_mark_that_is_past(any_router):
     """A deadline that has passed before the unit's first read sends nothing to the leader."""
-    unit = Unit(lambda: {"default": Mark.lasting(-1)})
+    unit = Unit(lambda: {"default": Mark.lasting(-1)}, role=FOLLOWER)
     with unit_of_work(role="follower"), Block(lambda scope: replace(scope, unit=unit)):
         assert title() in FOLLOWERS
 

@@ -76,7 +76,7 @@ def _block(role: Role) -> Block:
 
 def _request_without_unit(args: tuple[Any, ...]) -> HttpRequest | None:
     unit = current_unit()
-    if unit is not None and unit.carries:
+    if unit is not None and unit.request is not None:
         return None
     return next((arg for arg in args[:2] if isinstance(arg, HttpRequest)), None)
 

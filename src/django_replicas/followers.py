@@ -4,7 +4,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from functools import cache
 
 from django.core.signals import setting_changed
 from django.db import Error, connections
@@ -49,7 +48,7 @@ class Followers:
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
     def _in_turn(self, first: str | None = None) -> list[str]:
-        up = [alias for alias in self._set.followers if self._liveness.is_up(alias)]
+        up = self._liveness.those_up(self._set.followers)
         due = [alias for alias in self._set.followers if alias not in up]
         start = self._start(len(up)) if up else 0
         in_turn = [*due, *up[start:], *up[:start]]
@@ -84,21 +83,29 @@ class Followers:
             self._set.downtime,
             error,
         )
-        if self._liveness.all_down(self._set.followers):
+        if not self._liveness.those_up(self._set.followers):
             logger.error(
                 "No follower of %r is left: its leader serves all reads.", self._set.leader
             )
 
 
-@cache
+_known: dict[str, Followers] = {}
+
+
 def followers_of(replica_set: ReplicaSet) -> Followers:
     """Return what this process knows of the followers of a set."""
-    return Followers(replica_set)
+    known = _known.get(replica_set.leader)
+    return _known.setdefault(replica_set.leader, Followers(replica_set)) if known is None else known
+
+
+def forget_followers() -> None:
+    """Take every follower for one that was never tried."""
+    _known.clear()
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting in {"REPLICAS", "DATABASES"}:
-        followers_of.cache_clear()
+        forget_followers()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.followers")

@@ -36,12 +36,14 @@ async def aserve(request: HttpRequest, role: Role, respond: Callable[[], Awaitab
 
 
 def _unit_of(request: HttpRequest, role: Role) -> UnitOfWork:
-    return UnitOfWork(role, Unit(lambda: get_mark_store().load(request), carries=True))
+    unit = Unit(lambda: get_mark_store().load(request), role=role, request=request)
+    return UnitOfWork(unit=unit)
 
 
 def _finished(request: HttpRequest, response: Any, unit: Unit) -> Any:
     if not isinstance(response, HttpResponseBase):
         return response
+    unit.end()
     marks = unit.take_marks() if get_config().enabled else {}
     if marks:
         get_mark_store().save(request, response, marks)

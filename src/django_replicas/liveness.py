@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 
 class Liveness:
@@ -50,5 +50,6 @@ class Liveness:
         with self._lock:
             return self._retry_at.pop(name, None) is not None
 
-    def all_down(self, names: Iterable[str]) -> bool:
-        return not any(map(self.is_up, names))
+    def those_up(self, names: Sequence[str]) -> Sequence[str]:
+        """Return the names that are not down, in their order."""
+        return [name for name in names if name not in self._retry_at] if self._retry_at else names

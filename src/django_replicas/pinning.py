@@ -15,6 +15,7 @@ from django.db import connections
 
 from .conf import get_config
 from .exceptions import UnknownSetError
+from .shortcuts import this_thread
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit
 
 P = ParamSpec("P")
@@ -68,7 +69,7 @@ def follower(alias: str) -> Block:
 
 def as_role(role: Role) -> Block:
     """Give the unit another role inside the block."""
-    return Block(lambda scope: replace(scope, role=role))
+    return Block(lambda scope: replace(scope, block_role=role))
 
 
 class pin(Block):
@@ -145,20 +146,26 @@ class UnitOfWork(Block):
     def __init__(self, role: Role | None = None, unit: Unit | None = None) -> None:
         super().__init__(self._begin)
         self._role = role
-        self.unit = Unit() if unit is None else unit
+        self.unit = Unit(role=role) if unit is None else unit
         self._outer: Unit | None = None
 
     def _begin(self, outer: Scope) -> Scope:
         # A server's thread may have an implicit unit; its requests have nothing to do with it.
-        if outer.unit is not None and outer.inside and not (outer.thread and self.unit.carries):
+        is_nobodys = outer.thread is not None and self.unit.request is not None
+        if outer.unit is not None and outer.inside and not is_nobodys:
             self._outer = outer.unit
             self.unit.begin_inside(outer.unit)
-        return Scope(self.unit, inside=True, role=self._role, overrides=outer.overrides)
+        return Scope(self.unit, inside=True, overrides=outer.overrides)
 
     def __exit__(self, *exc: Any) -> None:
-        super().__exit__(*exc)
-        if self._outer is not None:
-            self.unit.end_inside(self._outer)
+        try:
+            self.unit.end()
+        finally:
+            super().__exit__(*exc)
+            # It would keep the unit, and so the request, until the thread's next one.
+            this_thread.forget()
+            if self._outer is not None:
+                self.unit.end_inside(self._outer)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         return each_call_inside(lambda: UnitOfWork(self._role), function)

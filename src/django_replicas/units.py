@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from asgiref.sync import SyncToAsync
 
 from .conf import get_config
 from .marks import Mark, Marks, merge
 from .reasons import Answer, Decision
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 TRACE_LENGTH = 10_000
 
@@ -76,21 +80,57 @@ class Tally:
 class Unit:
     """One unit of work; shared by all threads and tasks that work for it.
 
-    ``counts`` maps (alias, reason) to the number of reads answered so; ``trace`` keeps the latest
-    answers where ``TRACE`` is on. ``carries`` tells that whoever opened the unit hands its marks
-    on, as a request does. ``version`` is another object after every pin and every write.
+    ``role`` is what was asked for, ``request`` the request that is served, if there is one; its
+    response carries the unit's marks. ``counts`` maps (alias, reason) to the number of reads
+    answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``version`` is another
+    object after every pin, write and change of role.
     """
 
-    __slots__ = ("_load_marks", "_marks", "_tallies", "carries", "sets", "trace", "version")
+    __slots__ = (
+        "_at_end",
+        "_load_marks",
+        "_marks",
+        "_role",
+        "_tallies",
+        "request",
+        "sets",
+        "trace",
+        "version",
+    )
 
-    def __init__(self, load_marks: Callable[[], Marks] = dict, *, carries: bool = False) -> None:
+    def __init__(
+        self,
+        load_marks: Callable[[], Marks] = dict,
+        *,
+        role: Role | None = None,
+        request: "HttpRequest | None" = None,
+    ) -> None:
         self._load_marks = load_marks
         self._marks: Marks | None = None
-        self.carries = carries
-        self.sets: dict[str, SetState] = {}
+        self._role = role
+        self._at_end: list[Callable[[], None]] = []
         self._tallies: defaultdict[Answer, Tally] = defaultdict(Tally)
+        self.request = request
+        self.sets: dict[str, SetState] = {}
         self.trace: deque[Decision] = deque(maxlen=TRACE_LENGTH)
         self.version = object()
+
+    @property
+    def role(self) -> Role | None:
+        return self._role
+
+    @role.setter
+    def role(self, role: Role | None) -> None:
+        self._role = role
+        self.version = object()
+
+    def at_end(self, work: Callable[[], None]) -> None:
+        """Have *work* done when the unit ends, before its marks are taken."""
+        self._at_end.append(work)
+
+    def end(self) -> None:
+        while self._at_end:
+            self._at_end.pop(0)()
 
     @property
     def counts(self) -> dict[Answer, int]:
@@ -183,10 +223,15 @@ class Scope:
 
     unit: Unit | None = None
     inside: bool = False
-    role: Role | None = None
+    block_role: Role | None = None
     overrides: Mapping[str, Role] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     thread: int | None = None
+
+    @property
+    def role(self) -> Role | None:
+        """The role that a block asks for here, else the unit's."""
+        return self.block_role or (None if self.unit is None else self.unit.role)
 
     def is_pinned(self, alias: str) -> bool:
         """Tell whether this unit's reads of the set go to the leader *alias*."""

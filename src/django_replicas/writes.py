@@ -7,6 +7,7 @@ too often costs less than showing a user stale data.
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ class Statement(NamedTuple):
     tables: frozenset[str] | None = frozenset()
 
 
+# Projects send the same few hundred statements again and again; bulk ones may be megabytes long.
+LONGEST_REMEMBERED = 4000
+
 READ = Statement(Kind.READ)
 SCHEMA = Statement(Kind.SCHEMA)
 UNKNOWN_WRITE = Statement(Kind.WRITE, None)
@@ -40,12 +44,19 @@ def classify(sql: str, vendor: str) -> Statement:
     """
     if _is_plain_select(sql):
         return READ
+    return _remembered(sql, vendor) if len(sql) <= LONGEST_REMEMBERED else _classify(sql, vendor)
+
+
+def _classify(sql: str, vendor: str) -> Statement:
     try:
         if ";" in sql:
             return _together([_one(statement) for statement in _split(_tokens(sql, vendor))])
         return _one(_tokens(sql, vendor))
     except _Unreadable:
         return UNKNOWN_WRITE
+
+
+_remembered = lru_cache(maxsize=512)(_classify)
 
 
 def text_of(sql: Any, connection: Any) -> str | None:
