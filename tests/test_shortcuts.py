@@ -146,6 +146,31 @@ def test_replaced_connection_ends_it(settled):
         assert asked() == "default"
 
 
+@pytest.mark.parametrize(
+    ("begin", "reason"),
+    [
+        (lambda: setattr(current_unit(), "role", LEADER), Reason.ROLE),
+        (lambda: Shelf.objects.create(name="new"), Reason.WRITTEN),
+        (lambda: pin("default"), Reason.PINNED),
+        (lambda: setattr(current_unit().state_of("default"), "marked", True), Reason.MARKED),
+    ],
+)
+def test_leader_answers_by_shortcut_too(begin, reason, monkeypatch):
+    """What sends a whole unit to the leader is asked once, and a transaction is still told."""
+    connections["default"].ensure_connection()
+    with unit_of_work():
+        begin()
+        assert asked() == "default"
+        with transaction.atomic():
+            assert asked() == "default"
+        monkeypatch.setattr(GreedyPinRouter, "_decide", None)
+        assert asked() == "default"
+        assert current_unit().counts == {
+            ("default", reason): 2,
+            ("default", Reason.TRANSACTION): 1,
+        }
+
+
 def test_trace_takes_none(traced):
     """With a trace every read is in it."""
     with unit_of_work():

@@ -30,7 +30,17 @@ from .units import (
     current_scope_here,
     running_loop,
 )
-from .writes import UNKNOWN_WRITE, classify, text_of
+from .writes import UNKNOWN_WRITE, classify, is_plain_select, text_of
+
+# What holds until the unit's state, its role or a transaction changes.
+SETTLED = {
+    Reason.ROLE,
+    Reason.WRITTEN,
+    Reason.PINNED,
+    Reason.MARKED,
+    Reason.FOLLOWER,
+    Reason.NO_FOLLOWER,
+}
 
 
 class ReplicaRouter(LeaderObserver):
@@ -107,7 +117,7 @@ class ReplicaRouter(LeaderObserver):
         tally = unit.count(answer)
         if config.trace:
             unit.trace.append(Decision(*answer, model._meta.label_lower))
-        elif answer[1] is Reason.FOLLOWER and self.has_one_set(config):
+        elif answer[1] in SETTLED and self.has_one_set(config):
             this_thread.shortcut = Shortcut(
                 router=self,
                 config=config,
@@ -184,6 +194,8 @@ class ReplicaRouter(LeaderObserver):
         return replica_set.leader
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
+        if isinstance(sql, str) and is_plain_select(sql):
+            return
         config = get_config()
         alias = connection.alias
         if config.writes_at != "execution" or _concerned(alias, current_scope(), config) is None:
