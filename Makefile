@@ -45,9 +45,10 @@ bench: .venv-benchmark/ready
 
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs
+	@echo 'Open .tox/html/index.html'
 
 clean:
-	rm -rf .venv-demo .venv-tox .venv-benchmark .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv-demo .venv-tox .venv-benchmark .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 .venv-tox/ready: pyproject.toml
 	$(virtual_environment)

@@ -15,15 +15,23 @@ exclude_patterns = ["_build", "figures"]
 html_theme = "furo"
 html_title = f"django-replicas {version}"
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # Python's own functions under a shorter name: they bring Python's documentation along.
+    "exclude-members": "current_scope_here, running_loop",
+}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
 
 nitpicky = True
 # What is not ours is named without a link: a build must not depend on other sites being up.
 nitpick_ignore_regex = [
     (r"py:.*", r"(abc|django|asgiref|collections|contextlib|enum|typing|types)\..*"),
-    (r"py:class", r"(Exception|LookupError|Protocol|str|object|[PRT])"),
+    (
+        r"py:class",
+        r"(Exception|LookupError|Protocol|str|object|HttpRequest|Model|([\w.]+\.)?[PRT])",
+    ),
 ]
 
 settings.configure(
@@ -32,3 +40,13 @@ settings.configure(
     SECRET_KEY="only to import what is documented",
 )
 django.setup()
+
+
+def without_field_numbers(app, what, name, obj, options, lines):
+    """Empty "Alias for field number 0", which Python gives the fields of named tuples."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", without_field_numbers)

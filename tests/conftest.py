@@ -30,8 +30,7 @@ def pristine(django_db_blocker, tmp_path_factory):
             shutil.copy(folder / "migrated", database["NAME"])
             _write_rows(alias)
             shutil.copy(database["NAME"], folder / alias)
-    yield folder
-    shutil.rmtree(settings.FOLDER)
+    return folder
 
 
 def _write_rows(alias):

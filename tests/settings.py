@@ -1,12 +1,13 @@
 """A leader and two followers, each an SQLite file of its own, and another set beside them."""
 
-import os
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(
-    os.environ.get("DJANGO_REPLICAS_TEST_FOLDER") or tempfile.mkdtemp(prefix="django-replicas-")
-)
+FOLDER = Path(tempfile.mkdtemp(prefix="django-replicas-"))
+# Whoever imports these settings: a test run, its collection alone, or a command.
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def sqlite(alias):

@@ -6,6 +6,8 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
 
+from django_replicas.checks import check_settings
+
 
 def ours():
     return [each for each in run_checks() if str(each.id).startswith("django_replicas.")]
@@ -89,11 +91,18 @@ def test_transactions_around_every_request_are_warned_of(monkeypatch, alias):
     ]
 
 
-@pytest.mark.parametrize("alias", ["replica1", "lonely"])
-def test_transactions_elsewhere_are_nobodys_business(monkeypatch, alias):
+def test_transactions_elsewhere_are_nobodys_business(monkeypatch):
     """Only a leader's own transactions draw reads to it."""
-    monkeypatch.setitem(connections.settings[alias], "ATOMIC_REQUESTS", True)
+    monkeypatch.setitem(connections.settings["lonely"], "ATOMIC_REQUESTS", True)
     assert ours() == []
+
+
+def test_transactions_on_a_follower_are_an_error(monkeypatch):
+    """They would open its connection for every request, and fail while it is down."""
+    monkeypatch.setitem(connections.settings["replica1"], "ATOMIC_REQUESTS", True)
+    (error,) = ours()
+    assert error.id == "django_replicas.E005"
+    assert "'replica1'" in error.msg
 
 
 def test_the_check_command_fails(settings):
@@ -101,3 +110,13 @@ def test_the_check_command_fails(settings):
     settings.REPLICAS = {"TRACES": True}
     with pytest.raises(SystemCheckError, match=r"django_replicas\.E001.*TRACES"):
         call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("MARK_STORE", "no.such.Store"), ("DELEGATE_ROUTERS", ["no.such.Router"])]
+)
+def test_what_cannot_be_imported_is_an_error(key, value, settings):
+    """A dotted path that leads nowhere is told with its key, before a request meets it."""
+    settings.REPLICAS = {key: value}
+    (error,) = [each for each in check_settings() if each.id == "django_replicas.E004"]
+    assert f'REPLICAS["{key}"]' in error.msg

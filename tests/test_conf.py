@@ -282,7 +282,11 @@ def test_a_sets_own_key_is_named_with_its_set(key, value, problem):
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("NAME", "", "must be a string that is not empty, not ''."),
+        (
+            "NAME",
+            "a b",
+            "must be a name that cookies can have: letters, digits, - and _, not 'a b'.",
+        ),
         ("PATH", None, "must be a string that is not empty, not None."),
         ("DOMAIN", 1, "must be a string that is not empty, not 1."),
         ("SECURE", "yes", "must be True or False, not 'yes'."),
@@ -433,3 +437,12 @@ def test_delegates_are_routers_in_order():
     assert first is delegate
     assert isinstance(second, Delegate)
     assert config.delegates is config.delegates
+
+
+def test_session_app_of_another_kind(settings):
+    """An engine of its own names its model, without Django's session app."""
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if app != "django.contrib.sessions"
+    ] + ["tests.visits"]
+    settings.SESSION_ENGINE = "tests.visits.engine"
+    assert {model.__name__ for model in get_config().leader_models} == {"Visit"}

@@ -792,3 +792,14 @@ def test_template_rendered_after_a_decorated_view(decorate, expected, given, wit
         response = through_middleware(handle, method) if within else handle(a_request(method))
         assert response.content.decode() in expected
         assert current_unit() is None
+
+
+def test_request_inside_a_request():
+    """Frameworks hand their views a request around Django's; its response carries the mark."""
+
+    class Around:
+        def __init__(self, request):
+            self._request = request
+
+    response = use_leader(lambda request: (write(), HttpResponse())[1])(Around(a_request()))
+    assert COOKIE in response.cookies

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import (
     DEFAULT_DB_ALIAS,
     OperationalError,
+    ProgrammingError,
     close_old_connections,
     connections,
     models,
@@ -419,7 +420,6 @@ def test_choices_outside_units(configure):
 def test_follower_of_what_has_none():
     """For an alias that leads nothing the answer is that alias."""
     assert get_follower("lonely") == "lonely"
-    assert get_follower("replica1") == "replica1"
     with unit_of_work():
         assert get_follower("lonely") == "lonely"
 
@@ -763,3 +763,61 @@ def test_attempts_seen_by_the_server(clock):
                 assert {read_in_a_unit() for _ in range(20)} == {"replica2"}
                 assert door.visitors == visitors
                 clock.now += 10
+
+
+def test_thread_that_cannot_reach_the_units_follower(monkeypatch):
+    """Another thread of the unit goes on with the leader, which is never behind."""
+    with unit_of_work():
+        chosen = title()
+        assert chosen in FOLLOWERS
+
+        def work():
+            monkeypatch.setitem(connections[chosen].settings_dict, "NAME", "/nowhere/at/all")
+            try:
+                return title(), title()
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(bind(work)).result() == ("default", "default")
+
+
+def test_unit_without_an_end_chooses_again(settings):
+    """A thread's own unit leaves a follower that has failed, and takes another."""
+    settings.REPLICAS = {**settings.REPLICAS, "OUTSIDE_UNITS": "routed"}
+    first = title()
+    assert first in FOLLOWERS
+    connections[first].close()
+    monkeypatched = connections[first].settings_dict
+    name, monkeypatched["NAME"] = monkeypatched["NAME"], "/nowhere/at/all"
+    try:
+        assert {title(), title()} == FOLLOWERS - {first}
+    finally:
+        monkeypatched["NAME"] = name
+
+
+def test_failed_connection_is_replaced_outside_requests():
+    """A consumer's next unit opens a new one; nobody else would."""
+    with unit_of_work():
+        chosen = title()
+        connections[chosen].connection.close()
+        with pytest.raises(ProgrammingError):
+            title()
+    for _ in range(6):
+        with unit_of_work():
+            assert title() in FOLLOWERS
+
+
+def test_test_case_reads_the_leader_even_where_a_follower_is_asked_for():
+    """Its rows are in its transaction, and on no follower."""
+    with atomic_as_in_a_test_case(), unit_of_work():
+        with follower("default"):
+            assert title() == "default"
+        assert get_follower("default") == "default"
+
+
+@contextmanager
+def atomic_as_in_a_test_case():
+    with transaction.atomic() as block:
+        connections["default"].atomic_blocks[-1]._from_testcase = True
+        yield block

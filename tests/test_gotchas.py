@@ -1,6 +1,6 @@
 """What Django does that breaks naive routers: each trap shown on one, and stepped over by ours.
 
-The numbers are those of the project's list of such traps.
+Each is explained by the comment above its tests; the numbers only name them.
 """
 
 import asyncio

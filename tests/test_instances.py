@@ -29,7 +29,7 @@ def unit():
 
 
 def test_a_partly_read_object_writes_no_stale_values(unit):
-    """What was not read from the follower is not written to the leader (GOTCHAS 9)."""
+    """What was not read from the follower is not written to the leader."""
     book = Book.objects.only("title").get(pk=1)
     assert book.title in FOLLOWERS
     book.title = "new"
@@ -59,7 +59,7 @@ def test_an_object_from_a_follower_is_saved_to_the_leader(unit):
 
 
 def test_an_object_from_a_follower_is_deleted_on_the_leader(unit):
-    """A deletion goes where writes go, not where the object came from (GOTCHAS 13)."""
+    """A deletion goes where writes go, not where the object came from."""
     book = Book.objects.get(pk=1)
     follower = book._state.db
     assert follower in FOLLOWERS

@@ -18,6 +18,7 @@ from django.urls import path
 from django.utils.cache import has_vary_header
 
 from django_replicas import follower, get_newly_pinned, leader, pin, unit_of_work, unpin_all
+from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.http import role_of
 from django_replicas.marks import Mark
 from django_replicas.middleware import ReplicasMiddleware
@@ -552,7 +553,7 @@ def test_store_is_asked_only_when_a_read_needs_it(send, settings):
     """A request without a query costs nothing."""
     settings.REPLICAS = {**settings.REPLICAS, "MARK_STORE": "tests.nowhere.Store"}
     assert send(lambda request: HttpResponse("ok"), "GET").content == b"ok"
-    with pytest.raises(ImportError):
+    with pytest.raises(ReplicasConfigError):
         send(titles, "GET")
 
 
@@ -805,3 +806,37 @@ def test_file_wrapper_of_the_server_is_used():
     assert b"".join(body) == b"contents"
     # Left to the garbage collector, it would end the request in the middle of another test.
     body.file.close()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [lambda: leader("default"), lambda: unit_of_work(role="leader"), lambda: pin("default")],
+)
+def test_block_inside_a_body_goes_on_between_its_parts(block):
+    """What the body opened holds until the body leaves it."""
+
+    def view(request):
+        def body():
+            with block():
+                for _ in range(3):
+                    yield f"{answer()} "
+            yield "end"
+
+        return StreamingHttpResponse(body())
+
+    assert b"".join(respond(view, "GET")) == b"default default default end"
+
+
+async def test_block_inside_an_async_body_goes_on_between_its_parts():
+    """So it does where the body is asynchronous."""
+
+    async def view(request):
+        async def body():
+            with leader("default"):
+                for _ in range(3):
+                    yield f"{await aanswer()} "
+
+        return StreamingHttpResponse(body())
+
+    response = await arespond(view, "GET")
+    assert [part async for part in response] == [b"default "] * 3

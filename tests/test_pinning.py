@@ -4,7 +4,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from threading import Barrier
+from threading import Barrier, Event, Thread
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -818,7 +818,7 @@ def test_unit_without_a_role(by_role, settings):
 
 def test_unknown_role():
     """A role is one of two words."""
-    with pytest.raises(ValueError, match="'slave' is not a valid Role"):
+    with pytest.raises(ValueError, match="'slave' is no role"):
         unit_of_work(role="slave")
 
 
@@ -1324,7 +1324,7 @@ def test_routed_tasks_of_one_loop_share_no_unit(routed):
 
     before, results, after = in_thread(work)
     assert before in FOLLOWERS
-    assert after == before
+    assert after == "default"  # The tasks wrote while this thread's unit waited for them.
     assert results == [({None}, "default")] * 2
 
 
@@ -1406,3 +1406,61 @@ def test_another_role_for_the_whole_unit():
         block.unit.role = Role.LEADER
         assert answer() == "default"
         assert current_scope().role is Role.LEADER
+
+
+@pytest.mark.parametrize("alias", ["replica1", "nowhere"])
+def test_get_follower_of_no_leader(alias):
+    """Neither a follower nor an unknown alias has followers."""
+    with pytest.raises(UnknownSetError, match=repr(alias)):
+        get_follower(alias)
+
+
+def test_no_such_role():
+    """The message says which there are."""
+    with pytest.raises(ValueError, match=r"^'writer' is no role: choose 'leader' or 'follower'\.$"):
+        unit_of_work(role="writer")
+
+
+def test_get_follower_inside_a_follower_block_outside_units():
+    """One block, one follower: subqueries made with ``using()`` fit the block's own reads."""
+    for _ in range(20):
+        with follower("default"):
+            assert get_follower("default") == answer()
+
+
+def test_unpin_all_waits_for_a_write_that_is_being_noted():
+    """Whichever comes first, what was written is handed on."""
+    for _ in range(200):
+        with unit_of_work() as block:
+            answer()
+            threads = [
+                Thread(target=bind(unpin_all)),
+                Thread(target=bind(lambda unit=block.unit: unit.note_write("default"))),
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert set(block.unit.take_marks()) == {"default"}
+
+
+def test_marks_are_loaded_once_for_all_threads():
+    """A thread that asks while another loads does not take the marks for none."""
+    loading, go_on = Event(), Event()
+
+    def load():
+        loading.set()
+        go_on.wait()
+        return {"default": Mark.lasting(60)}
+
+    unit = Unit(load)
+    answers = []
+    threads = [Thread(target=lambda: answers.append(unit.is_marked("default"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        loading.wait()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [True, True]
+    assert unit.is_marked("default")

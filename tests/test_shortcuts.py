@@ -4,6 +4,7 @@ import asyncio
 from threading import Thread
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.models import Session
 from django.db import connections, router, transaction
 
@@ -189,3 +190,34 @@ def run(work):
     thread = Thread(target=run_and_close)
     thread.start()
     thread.join()
+
+
+def test_router_that_answers_by_model_has_none(settings):
+    """A subclass that decides for itself is asked each time."""
+
+    class ShelvesOnTheLeader(GreedyPinRouter):
+        def answer(self, replica_set, scope, unit, model, hints, config):
+            if model is Shelf:
+                return "default", Reason.BLOCK
+            return super().answer(replica_set, scope, unit, model, hints, config)
+
+    settings.DATABASE_ROUTERS = [ShelvesOnTheLeader()]
+    with unit_of_work():
+        for _ in range(3):
+            assert asked() in FOLLOWERS
+            assert asked(Shelf) == "default"
+
+
+def test_unit_of_a_thread_alone_has_none(settings):
+    """Tasks that a thread waits for are outside its unit, so nothing may be remembered there."""
+    settings.REPLICAS = {**settings.REPLICAS, "OUTSIDE_UNITS": "routed"}
+    connections["default"].ensure_connection()
+    assert asked() in FOLLOWERS
+
+    @async_to_sync
+    async def task():
+        await Book.objects.filter(pk=1).aupdate(note="new")
+        return (await Book.objects.aget(pk=1)).note
+
+    assert task() == "new"
+    assert asked() == "default"

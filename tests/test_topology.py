@@ -162,3 +162,13 @@ def test_a_name_is_given_once():
         "A follower of 'default' would be called 'default-0', but that alias is taken. "
         "Rename the leader that has it."
     )
+
+
+def test_followers_do_not_inherit_a_transaction_per_request():
+    """It would open a connection to every follower for every request; a follower's own stays."""
+    databases = populate_replicas(
+        {"default": {"ATOMIC_REQUESTS": True}}, {"default": [{}, {"ATOMIC_REQUESTS": True}]}
+    )
+    assert databases["default"]["ATOMIC_REQUESTS"]
+    assert "ATOMIC_REQUESTS" not in databases["default-0"]
+    assert databases["default-1"]["ATOMIC_REQUESTS"]

@@ -8,12 +8,21 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connections
 
 from .conf import get_sound_config
+from .exceptions import ReplicasConfigError
+from .stores import store_named
 
 
 @register
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong in ``REPLICAS``, key by key."""
-    return [*_wrong_values(), *_unknown_aliases(), *_unknown_models(), *_atomic_requests()]
+    return [
+        *_wrong_values(),
+        *_unknown_aliases(),
+        *_unknown_models(),
+        *_unimportable(),
+        *_atomic_requests(),
+        *_atomic_followers(),
+    ]
 
 
 def _wrong_values() -> Iterator[CheckMessage]:
@@ -48,6 +57,15 @@ def _unknown_models() -> Iterator[CheckMessage]:
             )
 
 
+def _unimportable() -> Iterator[CheckMessage]:
+    config = get_sound_config()
+    for read in (lambda: config.delegates, lambda: store_named(config.mark_store)):
+        try:
+            read()
+        except ReplicasConfigError as error:
+            yield Error(str(error), id="django_replicas.E004")
+
+
 def _atomic_requests() -> Iterator[CheckMessage]:
     for alias in get_sound_config().topology.by_leader:
         if connections.settings.get(alias, {}).get("ATOMIC_REQUESTS"):
@@ -56,3 +74,15 @@ def _atomic_requests() -> Iterator[CheckMessage]:
                 hint="Turn it off and open transactions with atomic() where there are writes.",
                 id="django_replicas.W001",
             )
+
+
+def _atomic_followers() -> Iterator[CheckMessage]:
+    for replica_set in get_sound_config().topology.sets:
+        for alias in replica_set.followers:
+            if connections.settings.get(alias, {}).get("ATOMIC_REQUESTS"):
+                yield Error(
+                    f"ATOMIC_REQUESTS is on for the follower {alias!r}: every request would open a "
+                    "connection to it, and fail while it is down.",
+                    hint="Turn it off; followers are only read.",
+                    id="django_replicas.E005",
+                )

@@ -1,6 +1,7 @@
 """The ``REPLICAS`` setting, read once into one frozen object."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +67,13 @@ class Config:
     @cached_property
     def delegates(self) -> list[Any]:
         """The routers that choose among several sets, in order."""
-        return list(ConnectionRouter(self.delegate_routers).routers)
+        try:
+            return list(ConnectionRouter(self.delegate_routers).routers)
+        except ImportError as error:
+            raise ReplicasConfigError(
+                f'REPLICAS["DELEGATE_ROUTERS"] names a router that cannot be imported: {error}. '
+                "Correct its dotted path."
+            ) from error
 
     @cached_property
     def leader_tables(self) -> frozenset[str]:
@@ -75,10 +82,10 @@ class Config:
 
 def session_models() -> "set[type[Model]]":
     """Return the model behind the session engine, if there is one."""
-    if not apps.is_installed("django.contrib.sessions"):
+    engine = settings.SESSION_ENGINE
+    if engine.startswith("django.contrib.") and not apps.is_installed("django.contrib.sessions"):
         return set()
-    store = import_module(settings.SESSION_ENGINE).SessionStore
-    model_of = getattr(store, "get_model_class", None)
+    model_of = getattr(import_module(engine).SessionStore, "get_model_class", None)
     return set() if model_of is None else {model_of()}
 
 
@@ -193,6 +200,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _cookie_name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", value, re.ASCII):
+        raise _Wrong("be a name that cookies can have: letters, digits, - and _")
+    return value
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Wrong("be a number of seconds")
@@ -271,7 +284,7 @@ PROJECT_KEYS: Keys = {
     "TRACE": ("trace", _flag),
 }
 COOKIE_KEYS: Keys = {
-    "NAME": ("name", _text),
+    "NAME": ("name", _cookie_name),
     "PATH": ("path", _text),
     "DOMAIN": ("domain", _optional(_text)),
     "SECURE": ("secure", _optional(_flag)),

@@ -78,7 +78,9 @@ def _request_without_unit(args: tuple[Any, ...]) -> HttpRequest | None:
     unit = current_unit()
     if unit is not None and unit.request is not None:
         return None
-    return next((arg for arg in args[:2] if isinstance(arg, HttpRequest)), None)
+    # Django REST framework hands its views a request around Django's.
+    candidates = (getattr(arg, "_request", arg) for arg in args[:2])
+    return next((each for each in candidates if isinstance(each, HttpRequest)), None)
 
 
 def with_leaders(*aliases: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -9,10 +9,11 @@ from django.core.signals import setting_changed
 from django.db import Error, connections
 
 from .conf import get_config
+from .leaders import in_test_case
 from .liveness import Liveness
 from .reasons import Answer, Reason
 from .topology import ReplicaSet
-from .units import SetState, current_unit, on_event_loop
+from .units import SetState, current_scope, leads, on_event_loop
 
 logger = logging.getLogger("django_replicas")
 
@@ -39,9 +40,13 @@ class Followers:
         those that are up. Those that cannot be reached are left alone for the set's downtime.
         """
         for alias in self._in_turn(first):
-            if self._liveness.may_try(alias) and self._opens(alias):
+            if self.opens(alias):
                 return alias
         return None
+
+    def opens(self, alias: str) -> bool:
+        """Tell whether this thread's connection to a follower is open and healthy now."""
+        return self._liveness.may_try(alias) and self._opens(alias)
 
     def name(self) -> str | None:
         """Return a follower that is not known to be down, without any I/O, or None."""
@@ -64,6 +69,9 @@ class Followers:
     def _opens(self, alias: str) -> bool:
         connection = connections[alias]
         try:
+            if connection.errors_occurred:
+                # Outside HTTP nothing else would look at it again.
+                connection.close_if_unusable_or_obsolete()
             connection.close_if_health_check_failed()
             connection.ensure_connection()
         except Error as error:
@@ -115,14 +123,47 @@ def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
     """Choose the unit's follower, and keep to it; the leader where none is left.
 
     Opens that follower's connection in this thread. On an event loop, where nothing may be
-    opened, the answer is the leader, and nothing is settled.
+    opened, and in a ``TestCase``, whose rows no follower has, the answer is the leader, and nothing
+    is settled.
     """
     if on_event_loop():
         return replica_set.leader, Reason.EVENT_LOOP
+    if in_test_case(replica_set.leader):
+        return replica_set.leader, Reason.TRANSACTION
     chosen = followers_of(replica_set).choose(first=state.named)
     if chosen is None:
         return state.settle((replica_set.leader, Reason.NO_FOLLOWER))
     return state.settle((chosen, Reason.FOLLOWER))
+
+
+def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
+    """Return the unit's answer, once its follower is known to be reached from this thread too.
+
+    Where it cannot be, the unit goes on with the leader, which is never behind it.
+    """
+    answer = state.settled
+    if answer is None:
+        return settle(replica_set, state)
+    alias, reason = answer
+    if (
+        reason is Reason.FOLLOWER
+        and connections[alias].connection is None
+        and not followers_of(replica_set).opens(alias)
+    ):
+        answer = state.settled = (replica_set.leader, Reason.NO_FOLLOWER)
+    return answer
+
+
+def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
+    """Return the answer of a unit that has no end: it keeps to a follower while that answers."""
+    answer = state.settled
+    if answer is not None and answer[1] is Reason.FOLLOWER:
+        connection = connections[answer[0]]
+        if connection.connection is not None and not connection.errors_occurred:
+            return answer
+        state.named = answer[0]
+    state.settled = None
+    return settle(replica_set, state)
 
 
 def get_follower(alias: str) -> str:
@@ -130,13 +171,14 @@ def get_follower(alias: str) -> str:
 
     The same one for the whole unit of work; outside any unit each call chooses. Where no follower
     is left it is the leader. On an event loop, where nothing may be tried, it is a follower that
-    is not known to be down, and the unit keeps to it if it proves to be up.
+    is not known to be down, and the unit keeps to it if it proves to be up. Raises
+    ``UnknownSetError`` for a follower's alias and for one that is not in ``DATABASES``.
     """
     config = get_config()
-    replica_set = config.topology.by_leader.get(alias)
-    if replica_set is None or not config.enabled:
+    if not leads(alias) or not config.enabled:
         return alias
-    unit = current_unit()
+    replica_set = config.topology.by_leader[alias]
+    unit = current_scope().unit  # Also that of a follower() block outside any unit.
     state = SetState() if unit is None else unit.state_of(alias)
     if state.settled is not None or not on_event_loop():
         return (state.settled or settle(replica_set, state))[0]

@@ -10,7 +10,7 @@ from django.template.response import SimpleTemplateResponse
 from .conf import get_config
 from .pinning import Block, UnitOfWork, bind
 from .stores import get_mark_store
-from .units import FOLLOWER, LEADER, Role, Scope, Unit, current_scope
+from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -77,6 +77,8 @@ def _each(body: Iterator[bytes], scope: Scope) -> Iterator[bytes]:
                 part = next(body)
             except StopIteration:
                 return
+            finally:
+                scope = current.get()  # A block that the body is inside of goes on.
         yield part
 
 
@@ -87,4 +89,6 @@ async def _each_async(body: AsyncIterator[bytes], scope: Scope) -> AsyncIterator
                 part = await anext(body)
             except StopAsyncIteration:
                 return
+            finally:
+                scope = current.get()
         yield part

@@ -58,6 +58,12 @@ def _meet(alias: str) -> BaseDatabaseWrapper:
     return connection
 
 
+def in_test_case(alias: str) -> bool:
+    """Tell whether this thread's connection to a leader is inside a ``TestCase``'s transaction."""
+    blocks = connection_of_this_thread(alias).atomic_blocks
+    return any(getattr(block, "_from_testcase", False) for block in blocks)
+
+
 def watch(connection: BaseDatabaseWrapper) -> None:
     """Have the routers hear of what *connection* executes; once, however often it is called.
 

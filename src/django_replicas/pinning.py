@@ -11,12 +11,10 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from asgiref.sync import iscoroutinefunction
-from django.db import connections
+from django.db import router
 
-from .conf import get_config
-from .exceptions import UnknownSetError
 from .shortcuts import this_thread
-from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit
+from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit, leads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,19 +49,19 @@ class Block:
 def leader(alias: str) -> Block:
     """Read and write on the leader inside the block; the unit's pins are left as they are.
 
-    Writes inside it neither pin nor are refused. Raises ``UnknownSetError`` for an alias that is
-    not a leader.
+    Writes inside it neither pin nor are refused. Raises ``UnknownSetError`` for a follower's alias
+    and for one that is not in ``DATABASES``; a database without followers is left as it is.
     """
-    _leads(alias)
+    leads(alias)
     return Block(lambda scope: scope.overriding(alias, LEADER))
 
 
 def follower(alias: str) -> Block:
     """Read from a follower of *alias* inside the block, despite pins and also outside any unit.
 
-    Raises ``UnknownSetError`` for an alias that is not a leader.
+    Raises ``UnknownSetError`` as ``leader`` does.
     """
-    _leads(alias)
+    leads(alias)
     return Block(lambda scope: scope.overriding(alias, FOLLOWER))
 
 
@@ -77,15 +75,15 @@ class pin(Block):
 
     Called alone it holds to the end of the unit and, unless *count_as_new* is False, for the
     user's next units too. As a ``with`` block it holds inside the block only. Outside any unit
-    reads go to the leader anyway, so it changes nothing there. Raises ``UnknownSetError`` for an
-    alias that is not a leader.
+    reads go to the leader anyway, so it changes nothing there. Raises ``UnknownSetError`` as
+    ``leader`` does.
     """
 
     _lock = threading.Lock()
 
     def __init__(self, alias: str, count_as_new: bool = True) -> None:
         super().__init__(lambda scope: scope.pinning(alias))
-        self._unit = current_unit() if _leads(alias) else None
+        self._unit = current_unit() if leads(alias) else None
         self._state = None if self._unit is None else self._unit.state_of(alias)
         self._new = count_as_new
         self._hold(1)
@@ -150,6 +148,8 @@ class UnitOfWork(Block):
         self._outer: Unit | None = None
 
     def _begin(self, outer: Scope) -> Scope:
+        # Made now, the routers see what a raw cursor writes before the first model is asked for.
+        _ = router.routers
         # A server's thread may have an implicit unit; its requests have nothing to do with it.
         is_nobodys = outer.thread is not None and self.unit.request is not None
         if outer.unit is not None and outer.inside and not is_nobodys:
@@ -222,18 +222,3 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     """
     scope = replace(current_scope(), thread=None)
     return each_call_inside(lambda: Block(lambda _: scope), function)
-
-
-def _leads(alias: str) -> bool:
-    """Tell a leader from a database without followers; anything else is ``UnknownSetError``."""
-    topology = get_config().topology
-    if topology.is_follower(alias):
-        raise UnknownSetError(
-            f"{alias!r} is a follower of {topology.leader_of(alias)!r}: name the leader instead."
-        )
-    if alias not in connections.settings:
-        raise UnknownSetError(
-            f"{alias!r} is not in DATABASES. The leaders are: "
-            f"{', '.join(map(repr, topology.by_leader)) or 'none, REPLICAS has no SETS'}."
-        )
-    return alias in topology.by_leader

@@ -9,7 +9,7 @@ from django.db.models import Model
 from . import conf
 from .conf import Config, get_config, get_sound_config
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
-from .followers import settle
+from .followers import settle, settled_for_now, settled_here
 from .instances import adopt, listen_for_stale_saves
 from .leaders import (
     LeaderObserver,
@@ -51,10 +51,13 @@ class ReplicaRouter(LeaderObserver):
     """
 
     on_request_only = False
-    _sets_are_chosen = False
+    _may_differ_by_model = False
 
-    def __init_subclass__(cls) -> None:
-        cls._sets_are_chosen = cls.set_leader is not ReplicaRouter.set_leader
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._may_differ_by_model = (
+            cls.set_leader is not ReplicaRouter.set_leader or cls.answer is not ReplicaRouter.answer
+        )
 
     def __init__(self) -> None:
         watch_leaders()
@@ -117,7 +120,11 @@ class ReplicaRouter(LeaderObserver):
         tally = unit.count(answer)
         if config.trace:
             unit.trace.append(Decision(*answer, model._meta.label_lower))
-        elif answer[1] in SETTLED and self.has_one_set(config):
+        elif (
+            answer[1] in SETTLED
+            and scope.thread is None  # Tasks that such a thread waits for are not of its unit.
+            and self.answers_alike(config)
+        ):
             this_thread.shortcut = Shortcut(
                 router=self,
                 config=config,
@@ -132,9 +139,9 @@ class ReplicaRouter(LeaderObserver):
             )
         return answer[0]
 
-    def has_one_set(self, config: Config) -> bool:
-        """Tell whether every model has the same leader, hints aside."""
-        return not config.delegate_routers and not self._sets_are_chosen
+    def answers_alike(self, config: Config) -> bool:
+        """Tell whether every model is answered as any other, hints aside."""
+        return not config.delegate_routers and not self._may_differ_by_model
 
     def answer(
         self,
@@ -169,7 +176,9 @@ class ReplicaRouter(LeaderObserver):
             return leader, Reason.PINNED
         if unit.is_marked(leader) if state.marked is None else state.marked:
             return leader, Reason.MARKED
-        return state.settled or settle(replica_set, state)
+        if scope.thread is not None:
+            return settled_for_now(replica_set, state)
+        return settled_here(replica_set, state)
 
     def _answer_in_block(self, replica_set: ReplicaSet, role: Role, unit: Unit) -> Answer:
         if role is LEADER:
@@ -197,19 +206,22 @@ class ReplicaRouter(LeaderObserver):
         if isinstance(sql, str) and is_plain_select(sql):
             return
         config = get_config()
-        alias = connection.alias
-        if config.writes_at != "execution" or _concerned(alias, current_scope(), config) is None:
+        if config.writes_at != "execution" or connection.alias not in config.topology.by_leader:
             return
         text = text_of(sql, connection)
         tables = (UNKNOWN_WRITE if text is None else classify(text, connection.vendor)).tables
         if tables is None or not tables <= config.leader_tables:
-            self._meet_write(alias, config)
+            self._meet_write(connection.alias, config)
 
     def _meet_write(self, alias: str, config: Config) -> None:
         scope = current_scope()
         unit = _concerned(alias, scope, config)
         if unit is not None:
             self.before_write(alias, scope, config)
+        else:
+            # Tasks are outside the unit of the thread that waits for them; what they write is not.
+            unit = _concerned(alias, current_scope_here(), config)
+        if unit is not None:
             unit.note_write(alias)
 
     # Relations and migrations
@@ -276,8 +288,8 @@ class GreedyPinRouter(ReplicaRouter):
 
 
 def _concerned(alias: str, scope: Scope, config: Config) -> Unit | None:
-    """Return the unit that a write to *alias* here would be a write of."""
-    if not (scope.inside and config.enabled and alias in config.topology.by_leader):
+    """Return the unit that a write to the leader *alias* here would be a write of."""
+    if not (scope.inside and config.enabled):
         return None
     return None if scope.overrides.get(alias) is LEADER else scope.unit
 

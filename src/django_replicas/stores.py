@@ -15,6 +15,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from .conf import get_config
+from .exceptions import ReplicasConfigError
 from .marks import Mark, Marks
 
 LONGEST_COOKIE = 4096
@@ -90,14 +91,22 @@ def _signer() -> Signer:
 
 
 @cache
-def _store(name: str) -> MarkStore:
-    store: MarkStore = CookieStore() if name == "cookie" else import_string(name)()
+def store_named(name: str) -> MarkStore:
+    if name == "cookie":
+        return CookieStore()
+    try:
+        store: MarkStore = import_string(name)()
+    except ImportError as error:
+        raise ReplicasConfigError(
+            f'REPLICAS["MARK_STORE"] must be "cookie" or the dotted path of a class, not {name!r}: '
+            f"{error}."
+        ) from error
     return store
 
 
 def get_mark_store() -> MarkStore:
     """Return the store that ``MARK_STORE`` names: "cookie", or a class by its dotted path."""
-    return _store(get_config().mark_store)
+    return store_named(get_config().mark_store)
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

@@ -93,5 +93,8 @@ def _followers(
         )
     for number, own in enumerate(sets[leader]):
         merged = {**settings, **own}
+        if "ATOMIC_REQUESTS" not in own:
+            # A transaction per request would open a connection to every follower each time.
+            merged.pop("ATOMIC_REQUESTS", None)
         merged["TEST"] = {**merged.get("TEST", {}), "MIRROR": leader}
         yield f"{leader}-{number}", merged

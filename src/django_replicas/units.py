@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from asgiref.sync import SyncToAsync
+from django.db import connections
 
 from .conf import get_config
+from .exceptions import UnknownSetError
 from .marks import Mark, Marks, merge
 from .reasons import Answer, Decision
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 TRACE_LENGTH = 10_000
 
 _settling = threading.Lock()
+_noting = threading.Lock()
 
 
 class Role(StrEnum):
@@ -34,6 +37,10 @@ class Role(StrEnum):
 
     LEADER = "leader"
     FOLLOWER = "follower"
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"{value!r} is no role: choose 'leader' or 'follower'.")
 
 
 # Named here because a member is slower to reach through its class (80 ns on Python 3.11).
@@ -149,15 +156,17 @@ class Unit:
 
     def note_write(self, alias: str) -> None:
         """Remember that the unit wrote to the leader *alias*."""
-        state = self.state_of(alias)
-        state.written = state.uncarried = True
-        self.version = object()
+        with _noting:
+            state = self.state_of(alias)
+            state.written = state.uncarried = True
+            self.version = object()
 
     @property
     def marks(self) -> Marks:
         """The marks that the unit came with; loaded when they are first needed."""
+        load = self._load_marks  # Taken first: another thread may be done between the two.
         if self._marks is None:
-            self._marks = self._load_marks()
+            self._marks = load()
             self._load_marks = dict
         return self._marks
 
@@ -202,10 +211,12 @@ class Unit:
 
         What the unit wrote is handed on all the same where *keep_owed*.
         """
-        for alias in {*self.marks, *self.sets}:
-            uncarried = keep_owed and self.state_of(alias).uncarried
-            self.sets[alias] = SetState(uncarried=uncarried, marked=False)
-        self.version = object()
+        marks = self.marks
+        with _noting:
+            for alias in {*marks, *self.sets}:
+                uncarried = keep_owed and self.state_of(alias).uncarried
+                self.sets[alias] = SetState(uncarried=uncarried, marked=False)
+            self.version = object()
 
 
 def lasting(alias: str) -> Mark:
@@ -218,7 +229,8 @@ class Scope:
     """What holds in one place of the code.
 
     ``inside`` is False outside any unit, also in a ``follower()`` block there, which has a unit
-    only to keep its follower in. ``thread`` is the owner of a unit that nobody opened.
+    only to keep its follower in. ``thread`` is the owner of a unit that nobody
+    opened.
     """
 
     unit: Unit | None = None
@@ -226,7 +238,7 @@ class Scope:
     block_role: Role | None = None
     overrides: Mapping[str, Role] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
-    thread: int | None = None
+    thread: object | None = None
 
     @property
     def role(self) -> Role | None:
@@ -274,11 +286,21 @@ def _outside(scope: Scope) -> Scope:
         return scope
     if get_config().outside_units != "routed" or _may_be_shared_by_tasks():
         return OUTSIDE
-    if scope.thread == threading.get_ident():
+    if scope.thread is _this_thread.name:
         return scope
-    implicit = Scope(Unit(), inside=True, thread=threading.get_ident())
+    implicit = Scope(Unit(), inside=True, thread=_this_thread.name)
     current.set(implicit)
     return implicit
+
+
+class _ThisThread(threading.local):
+    """Its ``name`` is this thread's alone, while identifiers are given again to new threads."""
+
+    def __init__(self) -> None:
+        self.name = object()
+
+
+_this_thread = _ThisThread()
 
 
 def _may_be_shared_by_tasks() -> bool:
@@ -293,3 +315,18 @@ running_loop = asyncio._get_running_loop
 def on_event_loop() -> bool:
     """Tell whether this thread is running an event loop now, so that I/O would block it."""
     return running_loop() is not None
+
+
+def leads(alias: str) -> bool:
+    """Tell a leader from a database without followers; anything else is ``UnknownSetError``."""
+    topology = get_config().topology
+    if topology.is_follower(alias):
+        raise UnknownSetError(
+            f"{alias!r} is a follower of {topology.leader_of(alias)!r}: name the leader instead."
+        )
+    if alias not in connections.settings:
+        raise UnknownSetError(
+            f"{alias!r} is not in DATABASES. The leaders are: "
+            f"{', '.join(map(repr, topology.by_leader)) or 'none, REPLICAS has no SETS'}."
+        )
+    return alias in topology.by_leader

@@ -281,7 +281,7 @@ def _with(tokens: Iterator[Token]) -> Statement:
     changes = [
         VERBS[found[start].text](iter(found[start + 1 : end]))
         for start, end in pairwise([*begun, len(found)])
-        if found[start + 1 : start + 2] != [Token("(")]
+        if not (_is_word(found[start], *FUNCTIONS) and found[start + 1 : start + 2] == [Token("(")])
     ]
     if changes:
         return Statement(Kind.WRITE, _union([change.tables for change in changes]))
@@ -372,6 +372,7 @@ TARGETS: dict[str, Meaning] = {
     "update": _update,
     "delete": _delete,
 }
+FUNCTIONS = ("insert", "replace")  # of strings, on some servers
 # What may stand between the parts of a WITH and its statement.
 SORTING = ("search", "cycle")
 _select = _unless("into")

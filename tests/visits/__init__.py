@@ -1,0 +1,1 @@
+"""A session engine with a model of its own."""

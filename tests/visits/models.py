@@ -1,0 +1,6 @@
+from django.contrib.sessions.base_session import AbstractBaseSession
+
+
+class Visit(AbstractBaseSession):
+    class Meta:
+        app_label = "visits"
