@@ -33,5 +33,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
 ]
 REPLICAS = {"SETS": {"default": ["replica1", "replica2"], "other": ["other-0"]}}
+for alias, leader in {"replica1": "default", "replica2": "default", "other-0": "other"}.items():
+    DATABASES[alias]["TEST"] = {"MIRROR": leader}
 ROOT_URLCONF = "tests.urls"
 USE_TZ = True

@@ -22,7 +22,10 @@ STOREYS = [
     {"pinning", "leaders", "stores", "instances"},
     {"followers", "http"},
     {"routers"},
-    {"middleware", "decorators", "checks"},
+    {"middleware", "decorators", "checks/messages", "checks/members"},
+    {"checks/settings", "checks/databases", "checks/routing"},
+    {"checks/requests", "checks/servers"},
+    {"checks/__init__"},
     {"apps"},
     {"__init__"},
 ]
@@ -31,20 +34,30 @@ MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.r
 
 def imported(path):
     """Yield the modules of ours that a module imports, at its top or anywhere in it."""
+    here = path.relative_to(PACKAGE.parent).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level < 2, "the package has no folders yet"
-            base = "django_replicas" if node.level else ""
-            origin = ".".join(filter(None, [base, node.module]))
-            names = [alias.name for alias in node.names]
-            dotted = [f"{origin}.{name}" for name in names] if origin == base else [origin]
+            folder = here[: len(here) + 1 - node.level] if node.level else ()
+            origin = ".".join(filter(None, [*folder, node.module]))
+            dotted = [f"{origin}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in dotted:
-            if name.split(".")[0] == "django_replicas":
-                yield ".".join(name.split(".")[1:]) or "__init__"
+            package, *inside = name.split(".")
+            if package == "django_replicas":
+                yield module_of(inside)
+
+
+def module_of(names):
+    """Return the module that a dotted name of ours is, or is in."""
+    for end in range(len(names), 0, -1):
+        module = "/".join(names[:end])
+        for candidate in (module, f"{module}/__init__"):
+            if candidate in MODULES:
+                return candidate
+    return "__init__"
 
 
 def test_every_module_has_its_storey():

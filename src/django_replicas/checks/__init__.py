@@ -1,0 +1,9 @@
+"""System checks: what is wrong with the configuration, told before it surprises anybody."""
+
+from .databases import check_databases
+from .requests import check_requests
+from .routing import check_routing
+from .servers import check_servers
+from .settings import check_settings
+
+__all__ = ["check_databases", "check_requests", "check_routing", "check_servers", "check_settings"]

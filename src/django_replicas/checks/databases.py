@@ -1,0 +1,125 @@
+"""Are leaders and followers configured so that routing between them can work, seen offline."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, register
+from django.db import connections
+
+from .members import Pair, leaders, options_of, pairs, settings_of, vendor_of
+from .messages import error, warning
+
+OVER_A_NETWORK = frozenset({"postgresql", "mysql"})
+
+# Each of these options, or variables of libpq, may bring a timeout that is not seen from here.
+TOLD_ELSEWHERE = ("service", "conninfo", "dsn", "read_default_file", "read_default_group")
+TOLD_BY_ENVIRONMENT = ("PGCONNECT_TIMEOUT", "PGSERVICE")
+
+
+@register
+def check_databases(**kwargs: Any) -> list[CheckMessage]:
+    """Report what is wrong, or dangerous, in the members' entries in ``DATABASES``."""
+    messages = list(_atomic_leaders())
+    for pair in pairs():
+        messages += [
+            *_different_engines(pair),
+            *_atomic_follower(pair),
+            *_not_mirrored(pair),
+            *_endless_connecting(pair),
+            *_unchecked_connections(pair),
+        ]
+    return messages
+
+
+def _atomic_leaders() -> Iterator[CheckMessage]:
+    for alias in leaders():
+        value = settings_of(alias)["ATOMIC_REQUESTS"]
+        # An object of another kind may be true for some requests only.
+        if isinstance(value, int | str) and value:
+            yield warning(
+                "W001",
+                f"ATOMIC_REQUESTS is on for {alias!r}, so that every view reads the leader.",
+                "Turn it off and open transactions with atomic() where there are writes.",
+            )
+
+
+def _different_engines(pair: Pair) -> Iterator[CheckMessage]:
+    vendor, leaders_vendor = map(vendor_of, pair)
+    if None in (vendor, leaders_vendor):
+        return
+    if vendor != leaders_vendor:
+        difference = f"is {vendor}, while its leader {pair.leader!r} is {leaders_vendor}"
+    elif _is_spatial(pair.leader) and not _is_spatial(pair.follower):
+        difference = f"has no spatial engine, while its leader {pair.leader!r} has one"
+    else:
+        return
+    yield error(
+        "E004",
+        f"The follower {pair.follower!r} {difference}.",
+        "Give both the same ENGINE, or take the follower out of the set.",
+    )
+
+
+def _is_spatial(alias: str) -> bool:
+    return connections[alias].features.gis_enabled
+
+
+def _atomic_follower(pair: Pair) -> Iterator[CheckMessage]:
+    # What is false here may be true in a request.
+    if settings_of(pair.follower)["ATOMIC_REQUESTS"] not in (False, None):
+        yield warning(
+            "W002",
+            f"ATOMIC_REQUESTS is on for the follower {pair.follower!r}, so that every view "
+            "connects to it, and fails while it is down.",
+            "Turn it off: nothing is written there.",
+        )
+
+
+def _not_mirrored(pair: Pair) -> Iterator[CheckMessage]:
+    if settings_of(pair.follower)["TEST"]["MIRROR"] != pair.leader:
+        yield warning(
+            "W003",
+            f"In tests the follower {pair.follower!r} gets an empty database of its own.",
+            f'Add "TEST": {{"MIRROR": {pair.leader!r}}} to its entry in DATABASES.',
+        )
+
+
+def _endless_connecting(pair: Pair) -> Iterator[CheckMessage]:
+    if vendor_of(pair.follower) in OVER_A_NETWORK and not _may_time_out(pair.follower):
+        yield warning(
+            "W004",
+            f"Connecting to the follower {pair.follower!r} has no time limit: while its machine "
+            "does not answer, requests wait for minutes.",
+            'Add "connect_timeout": 2 to the OPTIONS of its entry in DATABASES.',
+        )
+
+
+def _may_time_out(alias: str) -> bool:
+    options = options_of(alias)
+    if "connect_timeout" in options:
+        return connect_timeout_of(alias) is not None
+    variables = TOLD_BY_ENVIRONMENT if vendor_of(alias) == "postgresql" else ()
+    return any(map(options.get, TOLD_ELSEWHERE)) or any(map(os.environ.get, variables))
+
+
+def connect_timeout_of(alias: str) -> float | None:
+    """Return the seconds that connecting may take, None where its options name no limit."""
+    try:
+        seconds = float(options_of(alias).get("connect_timeout") or 0)
+    except (TypeError, ValueError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+def _unchecked_connections(pair: Pair) -> Iterator[CheckMessage]:
+    settings = settings_of(pair.follower)
+    persistent = settings["CONN_MAX_AGE"] != 0 or options_of(pair.follower).get("pool")
+    on_a_network = vendor_of(pair.follower) in OVER_A_NETWORK
+    if on_a_network and persistent and not settings["CONN_HEALTH_CHECKS"]:
+        yield warning(
+            "W005",
+            f"Connections to the follower {pair.follower!r} outlive requests and are not checked: "
+            "once it has restarted, the first reads on them fail.",
+            'Add "CONN_HEALTH_CHECKS": True to its entry in DATABASES.',
+        )

@@ -1,0 +1,120 @@
+"""Is each request a unit of work, and does none of them write by habit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.cache import caches
+from django.core.cache.backends.db import DatabaseCache
+from django.core.checks import CheckMessage, register
+from django.db.models import Model
+from django.utils.module_loading import import_string
+
+from django_replicas.conf import Config, session_models
+from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.middleware import ReplicasMiddleware
+from django_replicas.routers import LeaderFollowerRouter, ReplicaRouter, StrictPinRouter
+
+from .members import config_in_force
+from .messages import warning
+from .routing import router_of_ours
+
+
+@register
+def check_requests(**kwargs: Any) -> list[CheckMessage]:
+    """Report what keeps requests from being units of work, and what writes in each of them."""
+    config, ours = config_in_force(), router_of_ours()
+    if config is None or ours is None:
+        return []
+    messages = list(_middleware(ours))
+    # Where the settings are wrong, nobody can say which models belong to which set.
+    if not config.problems:
+        messages += [*_saved_sessions(ours, config), *_database_caches(ours, config)]
+    return messages
+
+
+def _middleware(ours: ReplicaRouter) -> Iterator[CheckMessage]:
+    units, sessions = _places(ReplicasMiddleware), _places(SessionMiddleware)
+    if not units and not ours.on_request_only:
+        yield warning(
+            "W006",
+            "MIDDLEWARE has no ReplicasMiddleware: requests are no units of work, and read the "
+            "leader.",
+            'Put "django_replicas.middleware.ReplicasMiddleware" first.',
+        )
+    if units and sessions and sessions[0] < units[0]:
+        yield warning(
+            "W007",
+            "In MIDDLEWARE, ReplicasMiddleware stands behind SessionMiddleware: sessions are saved "
+            "outside the request's unit of work.",
+            'Put "django_replicas.middleware.ReplicasMiddleware" first.',
+        )
+
+
+def _places(wanted: type) -> list[int]:
+    classes = map(_imported, settings.MIDDLEWARE)
+    return [place for place, found in enumerate(classes) if _is_class_of(found, wanted)]
+
+
+def _imported(path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError:
+        return None
+
+
+def _is_class_of(found: Any, wanted: type) -> bool:
+    return isinstance(found, type) and issubclass(found, wanted)
+
+
+def _saved_sessions(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
+    if not (settings.SESSION_SAVE_EVERY_REQUEST and _places(SessionMiddleware)):
+        return
+    for model in _ordinary(session_models(), config):
+        leader = _leader_of(model, ours, config)
+        if leader is not None:
+            yield warning(
+                "W010",
+                f"SESSION_SAVE_EVERY_REQUEST is on, and {model._meta.label} is not among "
+                f"LEADER_MODELS, so that every request writes to {leader!r}, "
+                f"{_what_happens(ours, config)}.",
+                f'Add "{model._meta.label}" to REPLICAS["LEADER_MODELS"], or turn '
+                "SESSION_SAVE_EVERY_REQUEST off.",
+            )
+
+
+def _ordinary(models: set[type[Model]], config: Config) -> list[type[Model]]:
+    try:
+        return [model for model in models if model not in config.leader_models]
+    except ReplicasConfigError:
+        return []
+
+
+def _database_caches(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
+    for name in settings.CACHES:
+        cache = caches[name]
+        if not isinstance(cache, DatabaseCache):
+            continue
+        leader = _leader_of(cache.cache_model_class, ours, config)
+        if leader is not None:
+            yield warning(
+                "W011",
+                f"The cache {name!r} is kept in the database, so that filling it writes to "
+                f"{leader!r}, {_what_happens(ours, config)}.",
+                "Use another cache, or keep it in a database outside the sets, which a router of "
+                'REPLICAS["DELEGATE_ROUTERS"] names for the app "django_cache".',
+            )
+
+
+def _leader_of(model: type[Model], ours: ReplicaRouter, config: Config) -> str | None:
+    leader = config.topology.leader_of(ours.set_leader("db_for_write", model, {}))
+    return leader if leader in config.topology.by_leader else None
+
+
+def _what_happens(ours: ReplicaRouter, config: Config) -> str:
+    if isinstance(ours, StrictPinRouter):
+        return "which is refused until something pins it"
+    if isinstance(ours, LeaderFollowerRouter) and config.check_role_on_write:
+        return "which is refused in requests that only read"
+    return "and all later reads go there"
