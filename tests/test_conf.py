@@ -58,6 +58,11 @@ def test_nothing_has_to_be_said():
             samesite="Lax",
         ),
         "trace": False,
+        "view_overrides": (),
+        "force_header": None,
+        "read_only_downtime": None,
+        "read_only_timeout": 2.0,
+        "read_only_tries": 2,
         "problems": (),
     }
 
@@ -117,6 +122,19 @@ def test_sets_share_settings_and_override_them():
         ("STALE_SAVE", "stale_save", "ignore", "ignore"),
         ("STALE_SAVE", "stale_save", "warn", "warn"),
         ("STALE_SAVE", "stale_save", "error", "error"),
+        ("VIEW_OVERRIDES", "view_overrides", {}, ()),
+        (
+            "VIEW_OVERRIDES",
+            "view_overrides",
+            {"a": "leader", "b:c": "follower", "d.e": "master", "f": "slave"},
+            (("a", "leader"), ("b:c", "follower"), ("d.e", "leader"), ("f", "follower")),
+        ),
+        ("FORCE_HEADER", "force_header", "X-Role2", "X-Role2"),
+        ("FORCE_HEADER", "force_header", None, None),
+        ("READ_ONLY_DOWNTIME", "read_only_downtime", 20, 20.0),
+        ("READ_ONLY_DOWNTIME", "read_only_downtime", None, None),
+        ("READ_ONLY_TIMEOUT", "read_only_timeout", 0.5, 0.5),
+        ("READ_ONLY_TRIES", "read_only_tries", 1, 1),
         ("DELEGATE_ROUTERS", "delegate_routers", ["a.B", Delegate], ("a.B", Delegate)),
         ("DELEGATE_ROUTERS", "delegate_routers", (), ()),
         ("LEADER_MODELS", "leader_model_labels", ["a.B", "c.D"], ("a.B", "c.D")),
@@ -186,6 +204,10 @@ def test_every_problem_is_told_at_once():
     assert config.topology.sets == (ReplicaSet("default", ("a",)),)
 
 
+A_DICT_OF_ROLES = "be a dict from URL names and import paths of views to roles"
+ROLES = "'leader', 'follower', 'master', 'slave'"
+A_HEADER = 'be the name of a header such as "X-Replicas-Role"'
+A_COUNT = "be a whole number, 1 or more"
 A_FLAG = "be True or False"
 A_TEXT = "be a string that is not empty"
 A_NUMBER = "be a number of seconds"
@@ -208,6 +230,19 @@ NAN = float("nan")
         ("OUTSIDE_UNITS", [], "be one of 'leader', 'routed'"),
         ("WRITES_AT", True, "be one of 'execution', 'routing'"),
         ("STALE_SAVE", None, "be one of 'ignore', 'warn', 'error'"),
+        ("VIEW_OVERRIDES", ["a"], A_DICT_OF_ROLES),
+        ("VIEW_OVERRIDES", {1: "leader"}, A_DICT_OF_ROLES),
+        ("VIEW_OVERRIDES", {"a": "leader", "b": "default"}, f"give 'b' one of {ROLES}"),
+        ("VIEW_OVERRIDES", {"a": None}, f"give 'a' one of {ROLES}"),
+        ("VIEW_OVERRIDES", {"a": ["leader"]}, f"give 'a' one of {ROLES}"),
+        ("FORCE_HEADER", "", A_HEADER),
+        ("FORCE_HEADER", "HTTP_X_ROLE", A_HEADER),
+        ("FORCE_HEADER", True, A_HEADER),
+        ("READ_ONLY_DOWNTIME", 0, "be a number of seconds above 0"),
+        ("READ_ONLY_TIMEOUT", None, A_NUMBER),
+        ("READ_ONLY_TRIES", 0, A_COUNT),
+        ("READ_ONLY_TRIES", True, A_COUNT),
+        ("READ_ONLY_TRIES", 1.0, A_COUNT),
         ("BALANCE", "sticky", "be one of 'random', 'round_robin'"),
         ("DOWNTIME", "10", A_NUMBER),
         ("DOWNTIME", True, A_NUMBER),

@@ -3,6 +3,7 @@
 Importing this touches no settings, models or apps.
 """
 
+from .atomic_requests import atomic_in_leader_role
 from .decorators import (
     use_follower,
     use_leader,
@@ -30,6 +31,7 @@ unpinned_replica = follower
 get_replica = get_follower
 
 __all__ = [
+    "atomic_in_leader_role",
     "bind",
     "follower",
     "get_follower",

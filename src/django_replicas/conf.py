@@ -52,6 +52,11 @@ class Config:
     mark_store: str = "cookie"
     cookie: Cookie = Cookie()
     trace: bool = False
+    view_overrides: tuple[tuple[str, str], ...] = ()
+    force_header: str | None = None
+    read_only_downtime: float | None = None
+    read_only_timeout: float = 2.0
+    read_only_tries: int = 2
     problems: tuple[str, ...] = ()
 
     @cached_property
@@ -261,6 +266,35 @@ def _cookie(value: Any) -> Cookie:
     return Cookie(**fields)
 
 
+ROLE_NAMES = {
+    "leader": "leader",
+    "follower": "follower",
+    "master": "leader",
+    "slave": "follower",
+}
+
+
+def _view_roles(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping) or not all(isinstance(view, str) for view in value):
+        raise _Wrong("be a dict from URL names and import paths of views to roles")
+    for view, role in value.items():
+        if not isinstance(role, str) or role not in ROLE_NAMES:
+            raise _Wrong(f"give {view!r} one of {', '.join(map(repr, ROLE_NAMES))}")
+    return tuple((view, ROLE_NAMES[role]) for view, role in value.items())
+
+
+def _header(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9-]+", value):
+        raise _Wrong('be the name of a header such as "X-Replicas-Role"')
+    return value
+
+
+def _tries(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _Wrong("be a whole number, 1 or more")
+    return value
+
+
 def _optional(read: Reader) -> Reader:
     return lambda value: None if value is None else read(value)
 
@@ -282,6 +316,11 @@ PROJECT_KEYS: Keys = {
     "MARK_STORE": ("mark_store", _text),
     "COOKIE": ("cookie", _cookie),
     "TRACE": ("trace", _flag),
+    "VIEW_OVERRIDES": ("view_overrides", _view_roles),
+    "FORCE_HEADER": ("force_header", _optional(_header)),
+    "READ_ONLY_DOWNTIME": ("read_only_downtime", _optional(_seconds)),
+    "READ_ONLY_TIMEOUT": ("read_only_timeout", _seconds),
+    "READ_ONLY_TRIES": ("read_only_tries", _tries),
 }
 COOKIE_KEYS: Keys = {
     "NAME": ("name", _cookie_name),

@@ -54,7 +54,8 @@ def populate_replicas(
     """Make the entries of ``DATABASES`` for leaders and for the followers that differ from them.
 
     The followers of ``NAME`` are ``NAME-0``, ``NAME-1`` and so on: the leader's settings, updated
-    with the follower's own, and mirrored onto the leader in tests. The arguments are not changed.
+    with the follower's own, mirrored onto the leader in tests, and without the leader's
+    ``ATOMIC_REQUESTS``. The arguments are not changed.
 
     Raises ``ReplicasConfigError`` when no leader is called ``default`` (unless
     *unmanaged_default* says that ``DATABASES`` has one of another kind), when a leader has no

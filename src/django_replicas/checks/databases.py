@@ -40,7 +40,8 @@ def _atomic_leaders() -> Iterator[CheckMessage]:
             yield warning(
                 "W001",
                 f"ATOMIC_REQUESTS is on for {alias!r}, so that every view reads the leader.",
-                "Turn it off and open transactions with atomic() where there are writes.",
+                "Set it to django_replicas.atomic_in_leader_role, or turn it off and open "
+                "transactions with atomic() where there are writes.",
             )
 
 

@@ -1,0 +1,188 @@
+"""A MariaDB server, made in a second and gone without a trace.
+
+    with Server() as server:
+        server.execute("SET GLOBAL read_only = 1")
+
+It needs MariaDB's programs on this machine; an unpacked package will do.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from servers.afterwards import Afterwards
+from servers.ports import free_port
+from servers.process import ServerError, ServerProcess, hand_over, owned
+from servers.waiting import wait_until
+
+VARIABLE = "DJANGO_REPLICAS_MARIADB_ROOT"
+APP = "app"
+
+
+class MariaDBNotFound(ServerError):
+    """There is no MariaDB on this machine."""
+
+
+def find_root() -> Path:
+    """Return the folder with `usr/sbin/mariadbd` in it.
+
+    The environment variable decides alone where it is set, for instance the folder that
+    `dpkg --extract` put Debian's packages into; else it is the machine's own.
+    """
+    root = Path(os.environ.get(VARIABLE, "/"))
+    if not (root / "usr/sbin/mariadbd").exists():
+        raise MariaDBNotFound(
+            "No MariaDB found. Install mariadb-server-core and mariadb-client-core, or unpack them "
+            f"with the libraries they need, and name the folder in {VARIABLE}."
+        )
+    return root
+
+
+class Server:
+    """One server in a folder of its own. It keeps its port and its data while it is down."""
+
+    def __init__(self) -> None:
+        self._root = find_root()
+        self.port = free_port()
+        self.password = secrets.token_urlsafe()
+        self._process: ServerProcess | None = None
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="django-replicas-mariadb-"))
+        self._removal = Afterwards('rm -rf -- "$1"', str(self.folder))
+        try:
+            self._make_data()
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.is_running:
+            self._process.thaw()
+            self._process.kill()
+        self._removal.run_now()
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        self._process = ServerProcess(
+            [
+                str(self._root / "usr/sbin/mariadbd"),
+                *self._options(),
+                *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
+                *("--innodb-buffer-pool-size=32M", "--performance-schema=OFF"),
+                *(f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"),
+            ],
+            log=self.folder / "log",
+            inherited=[self._removal.fd],
+            env=self._environment(),
+        )
+        wait_until(self._is_ready, "MariaDB is ready")
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        self._started.kill()
+
+    def freeze(self) -> None:
+        """Let the server accept connections and answer nothing."""
+        self._started.freeze()
+
+    def thaw(self) -> None:
+        """Let the frozen server go on."""
+        self._started.thaw()
+
+    def execute(self, statement: str) -> str:
+        """Run one statement as superuser and return what MariaDB's own client prints."""
+        done = subprocess.run(
+            [
+                str(self._root / "usr/bin/mariadb"),
+                *("--no-defaults", "--batch", "--skip-column-names", "--user=root"),
+                *(f"--socket={self.folder}/socket", f"--execute={statement}"),
+            ],
+            env={**self._environment(), "MYSQL_PWD": self.password},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise ServerError(f"{statement} failed: {done.stderr}")
+        return done.stdout
+
+    def django_database(self, **options: object) -> dict[str, Any]:
+        """Return an entry for Django's `DATABASES`, as the ordinary user who has `app`."""
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": APP,
+            "USER": APP,
+            "PASSWORD": self.password,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "OPTIONS": {"connect_timeout": 2, **options},
+        }
+
+    @property
+    def _started(self) -> ServerProcess:
+        if self._process is None:
+            raise ServerError("The server was never started.")
+        return self._process
+
+    def _options(self) -> list[str]:
+        return [
+            "--no-defaults",
+            f"--basedir={self._root / 'usr'}",
+            f"--datadir={self.folder / 'data'}",
+        ]
+
+    def _environment(self) -> Mapping[str, str]:
+        libraries = (self._root / "usr/lib").glob("*-linux-gnu")
+        return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))}
+
+    def _make_data(self) -> None:
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        (self.folder / "data").mkdir()
+        hand_over(self.folder)
+        self._run(
+            str(self._root / "usr/bin/mariadb-install-db"),
+            *self._options(),
+            *("--auth-root-authentication-method=normal", "--skip-test-db"),
+        )
+        self._run(
+            str(self._root / "usr/sbin/mariadbd"),
+            *self._options(),
+            "--bootstrap",
+            feed="FLUSH PRIVILEGES;\n"
+            f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\n"
+            f"CREATE USER {APP}@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
+            f"CREATE DATABASE {APP};\n"
+            f"GRANT ALL ON {APP}.* TO {APP}@'127.0.0.1';\n",
+        )
+
+    def _run(self, *command: str, feed: str = "") -> None:
+        done = subprocess.run(
+            owned(command),
+            env=self._environment(),
+            cwd="/",
+            input=feed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=[self._removal.fd],
+            start_new_session=True,
+        )
+        if done.returncode != 0:
+            raise ServerError(f"{command[0]} failed:\n{done.stdout}")
+
+    def _is_ready(self) -> bool:
+        if not self._started.is_running:
+            raise ServerError(f"It ended instead of starting:\n{self._started.last_words()}")
+        try:
+            return self.execute("SELECT 1") == "1\n"
+        except ServerError:
+            return False

@@ -1,0 +1,58 @@
+"""Work that is waited for only so long, whatever it is stuck in."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context
+from typing import Any
+
+
+class Deadline:
+    """Does one piece of work in a thread of its own, for all who ask while it is being done.
+
+    No server's own timeout ends the wait for a server that accepts connections and answers
+    nothing, so nobody waits for more than *seconds*; work that is late is left behind, and the
+    next caller has it begun anew. Once *most_stuck* pieces are left behind nothing more is begun
+    until one of them ends.
+    """
+
+    def __init__(self, work: Callable[[], Any], most_stuck: int = 10) -> None:
+        self._work = work
+        self._room = threading.Semaphore(most_stuck)
+        self._lock = threading.Lock()
+        self._current: Future[Any] | None = None
+
+    def result(self, seconds: float) -> Any:
+        """Return what the work returns, or raise what it raises; ``TimeoutError`` if it is late."""
+        future = self._begun()
+        try:
+            return future.result(seconds)
+        finally:
+            self._leave(future)
+
+    def _begun(self) -> "Future[Any]":
+        with self._lock:
+            if self._current is None:
+                if not self._room.acquire(blocking=False):
+                    raise TimeoutError("Too much earlier work is stuck.")
+                self._current = Future()
+                # Daemons, because a thread that is stuck must not keep the process; in a context
+                # of their own, because threads of free-threaded Python inherit ours.
+                arguments = (self._run, self._current)
+                threading.Thread(target=Context().run, args=arguments, daemon=True).start()
+            return self._current
+
+    def _run(self, future: "Future[Any]") -> None:
+        try:
+            outcome = self._work()
+        except BaseException as error:
+            self._room.release()
+            future.set_exception(error)
+        else:
+            self._room.release()
+            future.set_result(outcome)
+
+    def _leave(self, future: "Future[Any]") -> None:
+        with self._lock:
+            if self._current is future:
+                self._current = None
