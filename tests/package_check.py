@@ -36,6 +36,8 @@ PUBLIC = {
     "use_master",
     "use_slave",
 }
+# What imports a package that is only there with the extra of its name.
+WITH_EXTRAS = {"django_replicas.panels"}
 ALONE_WITH = {"django-replicas", "django", "asgiref", "sqlparse", "tzdata"}
 
 
@@ -72,7 +74,9 @@ def check_contents() -> None:
     assert resources.files(package).joinpath("py.typed").is_file()
     assert not PUBLIC - set(dir(package)), f"missing: {sorted(PUBLIC - set(dir(package)))}"
     for module in walk_packages(package.__path__, "django_replicas."):
-        importlib.import_module(module.name)
+        if module.name not in WITH_EXTRAS:
+            importlib.import_module(module.name)
+    assert resources.files(package).joinpath("templates/django_replicas/panel.html").is_file()
 
 
 def check_routes() -> None:

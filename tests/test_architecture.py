@@ -14,15 +14,18 @@ PACKAGE = Path(django_replicas.__file__).parent
 
 # A module knows those of the storeys below its own, and no other.
 STOREYS = [
-    {"exceptions", "reasons"},
+    {"exceptions", "reasons", "tables"},
     {"topology"},
     {"conf", "liveness", "marks", "deadlines", "writability"},
+    {"signals"},
     {"units", "writes"},
     {"shortcuts"},
     {"pinning", "leaders", "stores", "instances", "overrides", "readonly", "atomic_requests"},
     {"followers", "http"},
     {"routers"},
-    {"decorators", "checks/messages", "checks/members"},
+    {"decorators", "checks/messages", "checks/members", "replication"},
+    {"status", "explain", "panels"},
+    {"management/__init__", "management/commands/__init__", "management/commands/replicas"},
     {"forced", "checks/settings", "checks/databases", "checks/routing"},
     {"middleware"},
     {"checks/requests", "checks/servers"},

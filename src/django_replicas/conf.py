@@ -129,10 +129,15 @@ def _load() -> Config:
     return loaded
 
 
-def _forget(*, setting: str, **kwargs: object) -> None:
+def read_anew() -> None:
+    """Have the setting read again when it is next asked for; what hangs on it is asked again."""
     global loaded
+    loaded = None
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
     if setting in {"REPLICAS", "SESSION_ENGINE", "INSTALLED_APPS"}:
-        loaded = None
+        read_anew()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.conf")

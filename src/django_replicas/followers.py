@@ -12,6 +12,7 @@ from .conf import get_config
 from .leaders import in_test_case
 from .liveness import Liveness
 from .reasons import Answer, Reason
+from .signals import follower_down, follower_up
 from .topology import ReplicaSet
 from .units import SetState, current_scope, leads, on_event_loop
 
@@ -52,6 +53,10 @@ class Followers:
         """Return a follower that is not known to be down, without any I/O, or None."""
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
+    def down_for(self, alias: str) -> float | None:
+        """Return for how many seconds more *alias* is left alone, None where it is not."""
+        return self._liveness.down_for(alias)
+
     def _in_turn(self, first: str | None = None) -> list[str]:
         up = self._liveness.those_up(self._set.followers)
         due = [alias for alias in self._set.followers if alias not in up]
@@ -79,6 +84,7 @@ class Followers:
             return False
         if self._liveness.mark_up(alias):
             logger.info("Follower %r of %r is back.", alias, self._set.leader)
+            follower_up.send_robust(self, alias=alias, leader=self._set.leader)
         return True
 
     def _went_down(self, alias: str, error: Error) -> None:
@@ -95,6 +101,7 @@ class Followers:
             logger.error(
                 "No follower of %r is left: its leader serves all reads.", self._set.leader
             )
+        follower_down.send_robust(self, alias=alias, leader=self._set.leader, error=error)
 
 
 _known: dict[str, Followers] = {}
@@ -147,6 +154,7 @@ def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
     alias, reason = answer
     if (
         reason is Reason.FOLLOWER
+        and not state.untried
         and connections[alias].connection is None
         and not followers_of(replica_set).opens(alias)
     ):

@@ -36,6 +36,11 @@ class Liveness:
     def is_up(self, name: str) -> bool:
         return name not in self._retry_at
 
+    def down_for(self, name: str) -> float | None:
+        """Return for how many seconds more *name* is left alone, None where it is up."""
+        retry_at = self._retry_at.get(name)
+        return None if retry_at is None else max(0.0, retry_at - self._clock())
+
     def mark_down(self, name: str) -> bool:
         """Leave *name* alone for the downtime; tell whether it was up until now."""
         with self._lock:

@@ -19,6 +19,7 @@ from .leaders import (
 )
 from .reasons import Answer, Decision, Reason
 from .shortcuts import Shortcut, this_thread
+from .signals import routed
 from .topology import ReplicaSet
 from .units import (
     FOLLOWER,
@@ -110,7 +111,9 @@ class ReplicaRouter(LeaderObserver):
         scope = current_scope()
         unit = scope.unit
         if unit is None:
-            return leader
+            if not routed.receivers:
+                return leader
+            unit = Unit()
         version = unit.version
         answer = (
             (leader, Reason.NO_SET)
@@ -120,11 +123,9 @@ class ReplicaRouter(LeaderObserver):
         tally = unit.count(answer)
         if config.trace:
             unit.trace.append(Decision(*answer, model._meta.label_lower))
-        elif (
-            answer[1] in SETTLED
-            and scope.thread is None  # Tasks that such a thread waits for are not of its unit.
-            and self.answers_alike(config)
-        ):
+        if routed.receivers:
+            routed.send_robust(model, alias=answer[0], reason=answer[1], unit=scope.unit)
+        if self._may_be_repeated(answer, scope, config):
             this_thread.shortcut = Shortcut(
                 router=self,
                 config=config,
@@ -138,6 +139,12 @@ class ReplicaRouter(LeaderObserver):
                 tally=tally,
             )
         return answer[0]
+
+    def _may_be_repeated(self, answer: Answer, scope: Scope, config: Config) -> bool:
+        is_watched = config.trace or bool(routed.receivers)
+        # Tasks that a thread with a unit of its own waits for are not of that unit.
+        is_shared = scope.thread is None
+        return answer[1] in SETTLED and is_shared and not is_watched and self.answers_alike(config)
 
     def answers_alike(self, config: Config) -> bool:
         """Tell whether every model is answered as any other, hints aside."""

@@ -49,9 +49,21 @@ FOLLOWER = Role.FOLLOWER
 
 
 class SetState:
-    """What one unit holds about one replica set."""
+    """What one unit holds about one replica set.
 
-    __slots__ = ("marked", "named", "new_pins", "pins", "settled", "uncarried", "written")
+    ``untried`` tells that it settled on a follower only to see what would be answered.
+    """
+
+    __slots__ = (
+        "marked",
+        "named",
+        "new_pins",
+        "pins",
+        "settled",
+        "uncarried",
+        "untried",
+        "written",
+    )
 
     def __init__(self, *, uncarried: bool = False, marked: bool | None = None) -> None:
         self.pins = 0
@@ -61,6 +73,7 @@ class SetState:
         self.marked = marked
         self.named: str | None = None
         self.settled: Answer | None = None
+        self.untried = False
 
     @property
     def is_owed(self) -> bool:
@@ -89,8 +102,9 @@ class Unit:
 
     ``role`` is what was asked for, ``request`` the request that is served, if there is one; its
     response carries the unit's marks. ``counts`` maps (alias, reason) to the number of reads
-    answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``version`` is another
-    object after every pin, write and change of role.
+    answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``taken`` are the marks
+    that were handed on last. ``version`` is another object after every pin, write and change of
+    role.
     """
 
     __slots__ = (
@@ -101,6 +115,7 @@ class Unit:
         "_tallies",
         "request",
         "sets",
+        "taken",
         "trace",
         "version",
     )
@@ -119,6 +134,7 @@ class Unit:
         self._tallies: defaultdict[Answer, Tally] = defaultdict(Tally)
         self.request = request
         self.sets: dict[str, SetState] = {}
+        self.taken: Marks = {}
         self.trace: deque[Decision] = deque(maxlen=TRACE_LENGTH)
         self.version = object()
 
@@ -193,17 +209,22 @@ class Unit:
             if state.written or state.uncarried:
                 outer.note_write(alias)
 
+    @property
+    def owed(self) -> list[str]:
+        """The leaders that a mark is still to be handed on for."""
+        return [alias for alias, state in list(self.sets.items()) if state.is_owed]
+
     def take_marks(self) -> Marks:
         """Return the marks to hand on, the unit's own and those it came with.
 
         Empty when nothing was written or pinned since marks were last taken.
         """
-        owed = [alias for alias, state in list(self.sets.items()) if state.is_owed]
+        owed = self.owed
         if not owed:
             return {}
         for alias in owed:
             self.sets[alias].uncarried = False
-        self._marks = merge(self.marks, {alias: lasting(alias) for alias in owed})
+        self._marks = self.taken = merge(self.marks, {alias: lasting(alias) for alias in owed})
         return self._marks
 
     def forget(self, *, keep_owed: bool = True) -> None:

@@ -1,0 +1,127 @@
+"""``manage.py replicas``: the topology as it is now, and why a read would go where."""
+
+import json
+import time
+from argparse import SUPPRESS, ArgumentTypeError
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_replicas.conf import get_config
+from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.explain import explain, explanation_lines
+from django_replicas.status import examine, status_lines
+from django_replicas.topology import ReplicaSet
+
+CLEAR, HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
+# Rows that are too long are cut, so that the columns stay columns.
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+class Command(BaseCommand):
+    help = (
+        "Show every replica set: who leads, who follows, who is alive, and how far behind. "
+        "`replicas explain app.Model` says where a read of that model would go, and why."
+    )
+    # It is wanted most when checks that connect would fail.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Print JSON.")
+        parser.add_argument(
+            "--database", metavar="ALIAS", help="Show only the set that this alias belongs to."
+        )
+        parser.add_argument(
+            "--watch",
+            nargs="?",
+            const=2.0,
+            type=seconds,
+            metavar="SECONDS",
+            help="Show it again every so many seconds (2), until Ctrl-C.",
+        )
+        explaining = parser.add_subparsers(dest="subject", metavar="explain").add_parser(
+            "explain", help="Say where a read of a model would go now, without connecting."
+        )
+        explaining.add_argument("model", metavar="app.Model")
+        # Without a default, which would undo a --json that stands before the word.
+        explaining.add_argument("--json", action="store_true", default=SUPPRESS, help="Print JSON.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            sets = chosen_sets(options["database"])
+            if options["subject"] == "explain":
+                self.explain(options["model"], as_json=options["json"])
+            elif options["watch"]:
+                self.watch(sets, options["watch"], as_json=options["json"])
+            else:
+                self.stdout.write(self.status(sets, as_json=options["json"], indent=2))
+        except ReplicasConfigError as error:
+            raise CommandError(str(error)) from error
+
+    def explain(self, label: str, *, as_json: bool) -> None:
+        try:
+            explanation = explain(apps.get_model(label))
+        except (LookupError, ValueError) as error:
+            raise CommandError(
+                f"{label!r} is no installed model; name one as app.Model."
+            ) from error
+        lines = explanation_lines(explanation)
+        self.stdout.write(
+            json.dumps(explanation.as_dict(), indent=2) if as_json else "\n".join(lines)
+        )
+
+    def status(self, sets: Sequence[ReplicaSet], *, as_json: bool, indent: int | None) -> str:
+        statuses = examine(sets)
+        if as_json:
+            return json.dumps([each.as_dict() for each in statuses], indent=indent)
+        if not statuses:
+            return 'REPLICAS["SETS"] is empty: everything reads and writes where it is sent.'
+        return "\n".join(status_lines(statuses, self.style.SUCCESS, self.style.ERROR))
+
+    def watch(self, sets: Sequence[ReplicaSet], pause: float, *, as_json: bool) -> None:
+        """Show the status until Ctrl-C: in place on a terminal, one after the other elsewhere."""
+        in_place = self.stdout.isatty() and not as_json
+        try:
+            self.stdout.write(CLEAR if in_place else "", ending="")
+            while True:
+                text = self.status(sets, as_json=as_json, indent=None)
+                self.stdout.write(redrawn(text, pause) if in_place else f"{text}\n", ending="")
+                self.stdout.flush()
+                time.sleep(pause)
+        except KeyboardInterrupt:
+            self.stdout.write("")
+
+
+def redrawn(text: str, pause: float) -> str:
+    """Return what puts *text* over what stands on the terminal, without a flicker."""
+    heading = f"Every {pause:g} s, last at {time.strftime('%H:%M:%S')}. Ctrl-C ends."
+    table, _, below = text.partition("\n\n")
+    return HOME + NO_WRAP + _lines(f"{heading}\n\n{table}\n") + WRAP + _lines(below) + END_OF_SCREEN
+
+
+def _lines(text: str) -> str:
+    return "".join(f"{line}{END_OF_LINE}\n" for line in text.split("\n"))
+
+
+def chosen_sets(alias: str | None) -> Sequence[ReplicaSet]:
+    """Return the set that *alias* belongs to, every set where none is named."""
+    topology = get_config().topology
+    if alias is None:
+        return topology.sets
+    replica_set = topology.set_of(alias)
+    if replica_set is None:
+        raise CommandError(f"{alias!r} belongs to no set of REPLICAS.")
+    return [replica_set]

@@ -1,0 +1,37 @@
+"""What the package tells whoever listens, beside the log.
+
+Listeners run where it happens. One that raises changes nothing: Django logs its error.
+"""
+
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.dispatch import Signal
+
+from .conf import read_anew
+
+
+class RoutedSignal(Signal):
+    """A signal that costs nothing while nobody listens.
+
+    Reads that a shortcut answers are not told of, so none is taken while anybody listens. Listeners
+    are plain functions, because they may be called on an event loop; a coroutine function is
+    refused with ``TypeError``.
+    """
+
+    def connect(self, receiver: Any, *args: Any, **kwargs: Any) -> None:
+        if iscoroutinefunction(receiver):
+            raise TypeError(f"{receiver!r} is async; reads are answered without awaiting anything.")
+        super().connect(receiver, *args, **kwargs)
+        # Every shortcut there is, in every thread, belongs to the configuration that was read.
+        read_anew()
+
+
+routed = RoutedSignal()
+"""A read was answered. From its model: ``alias``, ``reason``, and ``unit``, None outside any."""
+
+follower_down = Signal()
+"""A follower could not be reached. From its ``Followers``: ``alias``, ``leader``, ``error``."""
+
+follower_up = Signal()
+"""A follower that was down can be reached again. From its ``Followers``: ``alias``, ``leader``."""

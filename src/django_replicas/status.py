@@ -1,0 +1,187 @@
+"""The topology as it is now: every alias tried, at the same time, on a connection of its own.
+
+Looking changes nothing: what this process knows of its followers stays as it is.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.template.defaultfilters import filesizeformat
+from django.utils.timezone import localtime
+
+from .followers import followers_of
+from .replication import Lag, Progress, first_line, lag_between, progress_of
+from .tables import Style, aligned
+from .topology import ReplicaSet
+from .units import FOLLOWER, LEADER, Role
+
+# Where the alias sets none; drivers would wait for minutes.
+CONNECT_TIMEOUT = 10.0
+# What a server may take to answer once it is connected to. No timeout of its own bounds a server
+# that is frozen.
+ANSWER_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One alias of a replica set, tried now.
+
+    ``down_until`` is the moment until which this process leaves a follower alone, by what it met
+    before. ``error`` says why the alias is not ``alive``, ``note`` what else is not as it should
+    be.
+    """
+
+    leader: str
+    alias: str
+    role: Role
+    alive: bool
+    down_until: datetime | None
+    position: str | None
+    lag: Lag
+    error: str | None
+    note: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; moments are ISO 8601 in UTC."""
+        until = self.down_until
+        return {**asdict(self), "down_until": None if until is None else until.isoformat()}
+
+
+def examine(sets: Iterable[ReplicaSet]) -> list[Status]:
+    """Try every alias of *sets*, and return what is found, leaders first in each set.
+
+    Takes as long as the slowest alias, and no longer than its ``connect_timeout`` and a little.
+    """
+    tried = [(each, [_Attempt(alias, each) for alias in _aliases(each)]) for each in sets]
+    return [status for replica_set, attempts in tried for status in _found(replica_set, attempts)]
+
+
+def _aliases(replica_set: ReplicaSet) -> list[str]:
+    return [replica_set.leader, *replica_set.followers]
+
+
+def _found(replica_set: ReplicaSet, attempts: "list[_Attempt]") -> Iterator[Status]:
+    results = [attempt.result() for attempt in attempts]
+    leader = results[0]
+    for attempt, result in zip(attempts, results, strict=True):
+        leads = result is leader
+        lag, note = (Lag(), result.progress.note) if leads else _lag(leader, result)
+        yield Status(
+            leader=replica_set.leader,
+            alias=attempt.alias,
+            role=LEADER if leads else FOLLOWER,
+            alive=result.error is None,
+            down_until=None if leads else _down_until(replica_set, attempt.alias),
+            position=result.progress.position,
+            lag=lag,
+            error=result.error,
+            note=note,
+        )
+
+
+NOTHING = Progress()
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    progress: Progress = NOTHING
+    vendor: str = ""
+    error: str | None = None
+
+
+def _lag(leader: _Result, follower: _Result) -> tuple[Lag, str | None]:
+    progress = follower.progress
+    if progress.note or progress.position is None:
+        return Lag(), progress.note
+    if leader.progress.note or leader.progress.position is None:
+        return Lag(), "its lag is not known, because its leader tells no position"
+    return lag_between(follower.vendor, leader.progress, progress), None
+
+
+def _down_until(replica_set: ReplicaSet, alias: str) -> datetime | None:
+    seconds = followers_of(replica_set).down_for(alias)
+    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+class _Attempt:
+    """A connection that is being tried, in a thread that nobody waits for too long."""
+
+    def __init__(self, alias: str, replica_set: ReplicaSet) -> None:
+        self.alias = alias
+        self._leads = alias == replica_set.leader
+        self._result: _Result | None = None
+        self._patience = _connect_timeout(alias) + ANSWER_TIMEOUT
+        self._deadline = time.monotonic() + self._patience
+        # A daemon, so that a server which never answers does not keep the command from ending.
+        self._thread = threading.Thread(target=self._try, daemon=True)
+        self._thread.start()
+
+    def result(self) -> _Result:
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        return self._result or _Result(error=f"no answer within {self._patience:g} seconds")
+
+    def _try(self) -> None:
+        try:
+            self._result = self._ask()
+        except Exception as error:  # Drivers and settings fail in their own ways; all are told.
+            self._result = _Result(error=first_line(error))
+
+    def _ask(self) -> _Result:
+        # Registered nowhere, so that nothing else uses it or closes it.
+        connection = connections.create_connection(self.alias)
+        try:
+            connection.ensure_connection()
+            progress = progress_of(connection, leads=self._leads)
+            return _Result(progress, connection.vendor)
+        finally:
+            connection.close()
+
+
+def _connect_timeout(alias: str) -> float:
+    options = connections.settings.get(alias, {}).get("OPTIONS", {})
+    return float(options.get("connect_timeout") or CONNECT_TIMEOUT)
+
+
+# As text
+
+HEADER = ("set", "alias", "role", "alive", "down until", "position", "behind")
+
+
+def status_lines(statuses: Sequence[Status], good: Style = str, bad: Style = str) -> list[str]:
+    """Return a table, and below it what is wrong with whom; *good* and *bad* colour "yes" and "no".
+
+    A set is named in its leader's row only.
+    """
+    colours = {"yes": good, "no": bad}
+    rows = [_cells(status) for status in statuses]
+    table = aligned(HEADER, rows, lambda cell: colours.get(cell.strip(), str)(cell))
+    wrong = [f"{each.alias}: {text}" for each in statuses if (text := each.error or each.note)]
+    return [*table, "", *wrong] if wrong else table
+
+
+def _cells(status: Status) -> tuple[str, ...]:
+    until = status.down_until
+    return (
+        status.leader if status.role is LEADER else "",
+        status.alias,
+        status.role,
+        "yes" if status.alive else "no",
+        "" if until is None else f"{localtime(until):%H:%M:%S}",
+        status.position or "-",
+        "" if status.role is LEADER else _behind(status.lag),
+    )
+
+
+def _behind(lag: Lag) -> str:
+    if lag.bytes is not None:
+        amount = str(filesizeformat(lag.bytes)).replace("\xa0", " ")
+    elif lag.transactions is not None:
+        amount = f"{lag.transactions} transaction{'' if lag.transactions == 1 else 's'}"
+    else:
+        return "-"
+    return f"{amount}, at most {lag.seconds:.1f} s" if lag.seconds else amount

@@ -1,0 +1,147 @@
+"""``manage.py replicas``, as people and scripts call it."""
+
+import io
+import json
+import time
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+HEADER = "set      alias     role      alive  position  behind"
+
+
+def said(*arguments, **options):
+    """Call the command and return what it wrote."""
+    out = io.StringIO()
+    call_command("replicas", *arguments, stdout=out, **options)
+    return out.getvalue()
+
+
+class Terminal(io.StringIO):
+    """What the command takes for a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Have the command watch for two rounds; the second wait is a Ctrl-C."""
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    return waited
+
+
+def test_table():
+    """Every set, one row for each alias."""
+    lines = said().splitlines()
+    assert lines[0] == HEADER
+    assert [line.split()[-4 if "follower" not in line else 0] for line in lines[1:]] == [
+        "default",
+        "replica1",
+        "replica2",
+        "other",
+        "other-0",
+    ]
+
+
+def test_no_sets(settings):
+    """Without sets there is nothing to show, and it says so."""
+    settings.REPLICAS = {}
+    assert said().startswith('REPLICAS["SETS"] is empty')
+    assert json.loads(said("--json")) == []
+
+
+@pytest.mark.parametrize("alias", ["other", "other-0"])
+def test_one_set(alias):
+    """Any alias of a set names it."""
+    statuses = json.loads(said("--json", "--database", alias))
+    assert [each["alias"] for each in statuses] == ["other", "other-0"]
+
+
+def test_alias_of_no_set():
+    """An alias outside all sets is a mistake."""
+    with pytest.raises(CommandError, match=r"'lonely' belongs to no set of REPLICAS\."):
+        said("--database", "lonely")
+
+
+def test_wrong_settings(settings):
+    """Mistakes in REPLICAS end the command with the same words as everywhere."""
+    settings.REPLICAS = {"SET": {}}
+    with pytest.raises(CommandError, match=r'REPLICAS\["SET"\] is not a setting'):
+        said()
+
+
+def test_dead_follower(monkeypatch, tmp_path):
+    """A dead follower is a row like any other, with the error below."""
+    monkeypatch.setitem(connections.settings["replica1"], "NAME", str(tmp_path / "gone" / "file"))
+    assert said("--database", "default").splitlines()[-1] == (
+        "replica1: unable to open database file"
+    )
+
+
+def test_colours():
+    """A terminal shows life and death in colours, where it has them."""
+    assert "\x1b[" in said(force_color=True)
+    assert "\x1b[" not in said(no_color=True)
+
+
+def test_watch_on_a_terminal(pauses):
+    """The table is drawn over the one before, and Ctrl-C ends it like any command."""
+    out = Terminal()
+    call_command("replicas", "--watch", "0.5", stdout=out)
+    screen = out.getvalue()
+    assert pauses == [0.5, 0.5]
+    assert screen.startswith("\x1b[2J\x1b[H\x1b[?7lEvery 0.5 s, last at ")
+    assert screen.count("\x1b[H") == 2
+    assert screen.endswith("\x1b[J\n")
+    assert screen.count("\x1b[?7l") == screen.count("\x1b[?7h") == 2
+    assert f"{HEADER}\x1b[K\n" in screen
+
+
+def test_watch_into_a_file(pauses):
+    """Elsewhere the tables follow each other."""
+    text = said("--watch")
+    assert pauses == [2, 2]
+    assert text.count(HEADER) == 2
+    assert "\x1b" not in text
+
+
+def test_watch_as_json(pauses):
+    """One line of JSON for each round."""
+    out = Terminal()
+    call_command("replicas", "--watch", "--json", stdout=out)
+    rounds = [json.loads(line) for line in out.getvalue().splitlines() if line]
+    assert [len(each) for each in rounds] == [5, 5]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "often"])
+def test_watch_needs_a_pause(seconds):
+    """What is no pause is refused."""
+    with pytest.raises(CommandError, match=f"'{seconds}' is not a number of seconds above 0"):
+        said(f"--watch={seconds}")
+
+
+def test_explain():
+    """The verdicts of the routers, as text."""
+    assert said("explain", "shop.Book").startswith("A read of shop.Book, now:\n")
+
+
+@pytest.mark.parametrize("arguments", [["--json", "explain"], ["explain", "--json"]])
+def test_explain_as_json(arguments):
+    """``--json`` may stand before the word and after it."""
+    assert json.loads(said(*arguments, "shop.book"))["model"] == "shop.Book"
+
+
+@pytest.mark.parametrize("label", ["Book", "shop.Nothing", "nothing.Book"])
+def test_explain_an_unknown_model(label):
+    """What is no model is said to be none, with the form of one."""
+    with pytest.raises(CommandError, match=f"'{label}' is no installed model; name one as app"):
+        said("explain", label)
