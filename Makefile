@@ -34,6 +34,7 @@ demo: .venv-demo/ready
 	.venv-demo/bin/python -m example.demo $(ARGS)
 
 test: .venv-tox/ready
+	@.ci/debian
 	@rm -rf .tox/reports .tox/measured
 	@.venv-tox/bin/tox run-parallel --parallel auto --parallel-no-spinner; status=$$?; \
 	.venv-tox/bin/python .ci/counts.py .tox/reports || status=1; \

@@ -36,8 +36,8 @@ PUBLIC = {
     "use_master",
     "use_slave",
 }
-# What imports a package that is only there with the extra of its name.
-WITH_EXTRAS = {"django_replicas.panels"}
+# What imports a package that is only there with an extra, or the tool that it is for.
+WITH_EXTRAS = {"django_replicas.panels", "django_replicas.pytest_plugin"}
 ALONE_WITH = {"django-replicas", "django", "asgiref", "sqlparse", "tzdata"}
 
 

@@ -28,9 +28,9 @@ STOREYS = [
     {"management/__init__", "management/commands/__init__", "management/commands/replicas"},
     {"forced", "checks/settings", "checks/databases", "checks/routing"},
     {"middleware"},
-    {"checks/requests", "checks/servers"},
+    {"checks/requests", "checks/servers", "test"},
     {"checks/__init__"},
-    {"apps"},
+    {"apps", "pytest_plugin"},
     {"__init__"},
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}

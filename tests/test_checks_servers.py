@@ -136,16 +136,6 @@ def test_a_follower_that_is_its_leader(members, databases_are):
     assert found(["default", "replica1"]) == []
 
 
-def test_pools_are_passed_by(members, databases_are):
-    """A pool, which would try for half a minute, is not asked for; it is not even installed."""
-    options = {"connect_timeout": 2, "pool": True}
-    databases_are(
-        default=entry(members["default"]),
-        replica1=entry(members["replica1"], OPTIONS=options, CONN_HEALTH_CHECKS=True),
-    )
-    assert found(["replica1"]) == []
-
-
 def test_databases_are_asked_when_they_are_named(in_place, databases_are, capsys):
     """As all checks that connect; ``check`` alone asks no server."""
     databases_are(default=entry(in_place["replica1"]))
@@ -176,6 +166,15 @@ def test_what_the_driver_says_is_told(in_place):
     assert "refused" in message.msg
     assert "\n" not in message.msg
     assert connections.settings["replica1"]["PASSWORD"] not in message.msg
+
+
+def test_pools_are_passed_by(members, databases_are):
+    """A pool would go on trying for half a minute; one attempt is made without it."""
+    members["replica1"].kill()
+    options = {"connect_timeout": 2, "pool": True}
+    databases_are(replica1=entry(members["replica1"], OPTIONS=options))
+    (message,) = check_servers(databases=["replica1"])
+    assert "refused" in message.msg
 
 
 @pytest.mark.parametrize("end", ["kill", "freeze"])
