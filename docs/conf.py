@@ -23,6 +23,7 @@ autodoc_default_options = {
 }
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_mock_imports = ["celery"]
 
 nitpicky = True
 # What is not ours is named without a link: a build must not depend on other sites being up.

@@ -37,3 +37,8 @@ for alias, leader in {"replica1": "default", "replica2": "default", "other-0": "
     DATABASES[alias]["TEST"] = {"MIRROR": leader}
 ROOT_URLCONF = "tests.urls"
 USE_TZ = True
+TASKS = {
+    "default": {"BACKEND": "django_replicas.integrations.tasks.ImmediateBackend"},
+    "kept": {"BACKEND": "tests.jobs.backends.KeepingBackend"},
+    "plain": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"},
+}

@@ -51,7 +51,7 @@ class CookieStore:
             deadlines = _signer().unsign_object(value)
         except (BadSignature, ValueError, RecursionError, zlib.error):
             return {}
-        return self._believed(deadlines) if isinstance(deadlines, dict) else {}
+        return believed(deadlines, self._clock())
 
     def save(self, request: HttpRequest, response: HttpResponseBase, marks: Marks) -> None:
         cookie = get_config().cookie
@@ -75,14 +75,20 @@ class CookieStore:
         )
         patch_vary_headers(response, ["Cookie"])
 
-    def _believed(self, deadlines: dict[Any, Any]) -> Marks:
-        now = self._clock()
-        sets = get_config().topology.by_leader
-        return {
-            alias: Mark(float(min(deadline, now + sets[alias].pin_seconds)))
-            for alias, deadline in deadlines.items()
-            if alias in sets and type(deadline) in (int, float) and deadline > now
-        }
+
+def believed(deadlines: Any, now: float) -> Marks:
+    """Return the marks in what came from outside, a dict from aliases to deadlines.
+
+    What is anything else, is past or names an unknown alias is dropped in silence.
+    """
+    if not isinstance(deadlines, dict):
+        return {}
+    sets = get_config().topology.by_leader
+    return {
+        alias: Mark(float(min(deadline, now + sets[alias].pin_seconds)))
+        for alias, deadline in deadlines.items()
+        if alias in sets and type(deadline) in (int, float) and deadline > now
+    }
 
 
 @cache

@@ -227,6 +227,11 @@ class Unit:
         self._marks = self.taken = merge(self.marks, {alias: lasting(alias) for alias in owed})
         return self._marks
 
+    def marks_so_far(self) -> Marks:
+        """Return what a job that is queued now must see; nothing counts as handed on by it."""
+        owed = [alias for alias, state in list(self.sets.items()) if state.is_owed]
+        return merge(self.marks, {alias: lasting(alias) for alias in owed})
+
     def forget(self, *, keep_owed: bool = True) -> None:
         """Begin afresh: nothing pinned, written or marked, no follower chosen.
 

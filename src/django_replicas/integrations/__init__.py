@@ -1,0 +1,1 @@
+"""Other packages; each module imports its own, and only when it is asked for."""

@@ -1,0 +1,47 @@
+"""A unit of work around one job of a worker, and the marks that travel with the job's message.
+
+The side that queues a job puts ``marks_to_send()`` into the message, under ``HEADER`` where it has
+headers. The worker does the job in a ``Job``, made with what it found there.
+"""
+
+import time
+from typing import Any
+
+from .conf import get_config
+from .pinning import UnitOfWork
+from .stores import believed
+from .units import OUTSIDE, Role, Scope, Unit, current_unit
+
+HEADER = "django_replicas_marks"
+
+
+def marks_to_send() -> dict[str, float]:
+    """Return what a job that is queued now must see, as plain values for its message.
+
+    Empty where there is nothing to carry, and outside any unit of work. The unit's own response
+    carries its marks all the same.
+    """
+    unit = current_unit()
+    if unit is None or not get_config().enabled:
+        return {}
+    now = time.time()
+    marks = unit.marks_so_far().items()
+    return {alias: mark.deadline for alias, mark in marks if not mark.is_past(now)}
+
+
+class Job(UnitOfWork):
+    """A ``with`` block around one job: it has what its message brought, and nothing else.
+
+    *sent* is what ``marks_to_send`` returned where the job was queued; whatever cannot be that is
+    dropped in silence. *role* is "leader", "follower" or None. What the worker or an earlier job
+    has left behind in this thread does not hold inside, unless the job is done *inline*, in the
+    midst of the unit that queued it: then it is an ordinary unit inside that one.
+    """
+
+    def __init__(self, sent: Any = None, *, role: str | None = None, inline: bool = False) -> None:
+        asked = None if role is None else Role(role)
+        super().__init__(asked, Unit(lambda: believed(sent, time.time()), role=asked))
+        self._inline = inline
+
+    def _begin(self, outer: Scope) -> Scope:
+        return super()._begin(outer if self._inline else OUTSIDE)

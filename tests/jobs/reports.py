@@ -1,0 +1,86 @@
+"""What each job saw when it began, and what it then did to leave a trace."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+from django_replicas import follower, get_newly_pinned, get_pinned, leader, pin, use_leader
+from django_replicas.units import current_scope, current_unit
+from tests.shop.models import Book
+
+VARIABLE = "DJANGO_REPLICAS_TEST_REPORTS"
+
+
+class Failure(Exception):
+    """What a job raises on purpose."""
+
+
+def report(number, kind, attempt=0):
+    """Append what holds here to the report, as a line of its own."""
+    unit = current_unit()
+    began = {
+        "number": number,
+        "kind": kind,
+        "attempt": attempt,
+        "worker": f"{os.getpid()} {threading.get_ident()}",
+        "unit": unit is not None,
+        "role": current_scope().role,
+        "pinned": sorted(get_pinned()),
+        "newly": sorted(get_newly_pinned()),
+        "sets": sorted(unit.sets) if unit else [],
+        "answer": title(),
+    }
+    line = json.dumps(began).encode() + b"\n"
+    file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        # In one call, so that lines of several processes do not mix.
+        os.write(file, line)
+    finally:
+        os.close(file)
+
+
+def read_reports(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def title():
+    return Book.objects.get(pk=1).title
+
+
+def write():
+    Book.objects.filter(pk=-1).update(note="never")
+    assert title() == "default"
+
+
+def pin_for_good():
+    pin("default")
+    assert title() == "default"
+
+
+def leave_blocks_open():
+    """Forget to leave what was entered, as code does that was interrupted."""
+    for block in (pin("default"), leader("default"), follower("other")):
+        block.__enter__()
+    assert title() == "default"
+
+
+def fail():
+    pin_for_good()
+    raise Failure
+
+
+def change_role():
+    current_unit().role = "leader"
+    use_leader(write)()
+
+
+DEEDS = {
+    "read": title,
+    "pin": pin_for_good,
+    "write": write,
+    "leave open": leave_blocks_open,
+    "fail": fail,
+    "change role": change_role,
+}
+KINDS = [*DEEDS, "as leader", "as follower", "retry"]
