@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
 from django.core.signals import setting_changed
 from django.test import override_settings
@@ -49,6 +51,7 @@ def test_nothing_has_to_be_said():
         "delegate_routers": (),
         "leader_model_labels": None,
         "mark_store": "cookie",
+        "recency_cache": "default",
         "cookie": Cookie(
             name="replicas_mark",
             path="/",
@@ -141,6 +144,7 @@ def test_sets_share_settings_and_override_them():
         ("LEADER_MODELS", "leader_model_labels", {"a.B"}, ("a.B",)),
         ("LEADER_MODELS", "leader_model_labels", [], ()),
         ("MARK_STORE", "mark_store", "a.Store", "a.Store"),
+        ("RECENCY_CACHE", "recency_cache", "sessions", "sessions"),
         ("TRACE", "trace", True, True),
     ],
 )
@@ -172,6 +176,78 @@ def test_each_cookie_attribute_has_its_values(key, name, value):
     config = read_config({"COOKIE": {key: value}})
     assert config.problems == ()
     assert config.cookie == Cookie(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("said", "pin_seconds", "recency_seconds"),
+    [
+        ({}, 15, 15),
+        ({"PIN_SECONDS": 3}, 3, 3),
+        ({"REPLICATION_LAG": 60}, 60, 60),
+        ({"REPLICATION_LAG": 2}, 2, 2),
+        ({"REPLICATION_LAG": 2, "PIN_SECONDS": 3}, 3, 2),
+        ({"REPLICATION_LAG": 60, "PIN_SECONDS": 3}, 60, 60),
+    ],
+)
+def test_no_mark_ends_before_the_lag(said, pin_seconds, recency_seconds):
+    """Marks and recency last as long where one is given, and a mark as long as the lag at least."""
+    for values in ({"SETS": {"default": ["a"]}, **said}, {"SETS": {"default": said}}):
+        config = read_config(values)
+        assert config.problems == ()
+        (replica_set,) = config.topology.sets
+        assert replica_set.pin_seconds == pin_seconds
+        assert replica_set.recency_seconds == recency_seconds
+
+
+# What django-distributed called its settings
+
+
+@contextmanager
+def only(**older):
+    """Have these settings in a project that has no ``REPLICAS``."""
+    with override_settings(**older):
+        del django_settings.REPLICAS
+        setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=True)
+        yield
+    setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=False)
+
+
+def test_older_settings_count_where_there_are_no_others():
+    """LEADER_DATABASE, FOLLOWER_DATABASES and REPLICATION_LAG make one set."""
+    older = {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": ["replica1"]}
+    with only(**older):
+        assert get_config().topology.sets == (ReplicaSet("default", ("replica1",)),)
+    with only(**older, REPLICATION_LAG=7):
+        (replica_set,) = get_config().topology.sets
+        assert replica_set.recency_seconds == 7
+    with override_settings(**older, REPLICAS={}):
+        assert get_config().topology.sets == ()
+
+
+@pytest.mark.parametrize(
+    ("older", "problem"),
+    [
+        ({"LEADER_DATABASE": 1}, "LEADER_DATABASE must be a string that is not empty, not 1."),
+        (
+            {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": "replica1"},
+            "FOLLOWER_DATABASES must be a list of aliases, not 'replica1'.",
+        ),
+        (
+            {"FOLLOWER_DATABASES": ["replica1"]},
+            "FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.",
+        ),
+        ({"REPLICATION_LAG": "2"}, "REPLICATION_LAG must be a number of seconds, not '2'."),
+        (
+            {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": ["default"]},
+            'REPLICAS["SETS"]["default"] names \'default\', which is already in the set of '
+            "'default'. Each alias belongs to one set, once.",
+        ),
+    ],
+)
+def test_older_settings_name_their_bad_values(older, problem):
+    """What is wrong in them is told under their own names."""
+    with only(**older):
+        assert get_sound_config().problems == (problem,)
 
 
 # What is wrong
@@ -258,6 +334,9 @@ NAN = float("nan")
         ("LEADER_MODELS", ["a.b.C"], LABELS),
         ("LEADER_MODELS", [Book], LABELS),
         ("MARK_STORE", "", A_TEXT),
+        ("RECENCY_CACHE", None, A_TEXT),
+        ("REPLICATION_LAG", "2", A_NUMBER),
+        ("REPLICATION_LAG", 0, ABOVE_ZERO),
         ("MARK_STORE", Delegate, A_TEXT),
         ("SETS", ["default"], A_DICT),
         ("SETS", {1: ["a"]}, A_DICT),

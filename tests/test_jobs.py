@@ -217,7 +217,7 @@ def test_an_inline_job_is_inside_its_callers_unit():
 
 def test_a_job_in_a_role_that_does_not_exist():
     """It is refused before anything begins."""
-    with pytest.raises(ValueError, match="'boss' is not a valid Role"):
+    with pytest.raises(ValueError, match="'boss' is no role"):
         Job(role="boss")
 
 

@@ -583,6 +583,8 @@ def mariadb():
     try:
         server = Server()
     except MariaDBNotFound as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
         pytest.skip(str(reason))
     with server:
         yield server

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +50,7 @@ class Config:
     delegate_routers: tuple[Any, ...] = ()
     leader_model_labels: tuple[str, ...] | None = None
     mark_store: str = "cookie"
+    recency_cache: str = "default"
     cookie: Cookie = Cookie()
     trace: bool = False
     view_overrides: tuple[tuple[str, str], ...] = ()
@@ -125,7 +126,8 @@ loaded: Config | None = None
 
 def _load() -> Config:
     global loaded
-    loaded = read_config(getattr(settings, "REPLICAS", {}))
+    has_dict = hasattr(settings, "REPLICAS")
+    loaded = read_config(settings.REPLICAS) if has_dict else _read_older_settings()
     return loaded
 
 
@@ -135,8 +137,30 @@ def read_anew() -> None:
     loaded = None
 
 
+def _read_older_settings() -> Config:
+    """Read what django-distributed called its settings; they count where ``REPLICAS`` is absent."""
+    given = {name: getattr(settings, name) for name in OLDER_KEYS if hasattr(settings, name)}
+    problems: list[str] = []
+    fields = dict(_read(given, OLDER_KEYS, "", problems))
+    if "FOLLOWER_DATABASES" in given and "LEADER_DATABASE" not in given:
+        problems.append("FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.")
+    config = read_config(_as_replicas(**fields))
+    return replace(config, problems=(*problems, *config.problems))
+
+
+def _as_replicas(
+    leader: str | None = None, followers: tuple[str, ...] = (), replication_lag: float | None = None
+) -> Values:
+    sets = {} if leader is None else {leader: followers}
+    return (
+        {"SETS": sets}
+        if replication_lag is None
+        else {"SETS": sets, "REPLICATION_LAG": replication_lag}
+    )
+
+
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"REPLICAS", "SESSION_ENGINE", "INSTALLED_APPS"}:
+    if setting in {*SETTINGS, "SESSION_ENGINE", "INSTALLED_APPS"}:
         read_anew()
 
 
@@ -168,7 +192,7 @@ Keys = dict[str, tuple[str, Reader]]
 
 def _read(values: Values, keys: Keys, where: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        place = f'{where}["{key}"]'
+        place = f'{where}["{key}"]' if where else key
         if key not in keys:
             problems.append(f"{place} is not a setting. Remove it, or correct its name.")
             continue
@@ -195,7 +219,13 @@ def _read_sets(sets: Values, for_all_sets: Values, problems: list[str]) -> Itera
                     "Each alias belongs to one set, once."
                 )
             taken[alias] = leader
-        yield ReplicaSet(leader, followers, **{**for_all_sets, **fields})
+        yield ReplicaSet(leader, followers, **_with_lasting_marks({**for_all_sets, **fields}))
+
+
+def _with_lasting_marks(fields: dict[str, Any]) -> dict[str, Any]:
+    """Have no mark end before the lag does, where one is given."""
+    lag = fields.get("replication_lag", 0)
+    return {**fields, "pin_seconds": max(lag, fields.get("pin_seconds", lag))} if lag else fields
 
 
 def _flag(value: Any) -> bool:
@@ -308,6 +338,7 @@ SET_KEYS: Keys = {
     "BALANCE": ("balance", _one_of("random", "round_robin")),
     "DOWNTIME": ("downtime", _seconds),
     "PIN_SECONDS": ("pin_seconds", _seconds),
+    "REPLICATION_LAG": ("replication_lag", _seconds),
 }
 PROJECT_KEYS: Keys = {
     "SETS": ("sets", _sets),
@@ -319,6 +350,7 @@ PROJECT_KEYS: Keys = {
     "DELEGATE_ROUTERS": ("delegate_routers", _routers),
     "LEADER_MODELS": ("leader_model_labels", _labels),
     "MARK_STORE": ("mark_store", _text),
+    "RECENCY_CACHE": ("recency_cache", _text),
     "COOKIE": ("cookie", _cookie),
     "TRACE": ("trace", _flag),
     "VIEW_OVERRIDES": ("view_overrides", _view_roles),
@@ -335,3 +367,10 @@ COOKIE_KEYS: Keys = {
     "HTTPONLY": ("httponly", _flag),
     "SAMESITE": ("samesite", _one_of("Lax", "Strict", "None", None)),
 }
+OLDER_KEYS: Keys = {
+    "LEADER_DATABASE": ("leader", _text),
+    "FOLLOWER_DATABASES": ("followers", _aliases),
+    "REPLICATION_LAG": ("replication_lag", _seconds),
+}
+# The Django settings that say which alias leads and which follow.
+SETTINGS = frozenset({"REPLICAS", *OLDER_KEYS})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from django.core.signals import setting_changed
 from django.db import Error, connections
 
-from .conf import get_config
+from .conf import SETTINGS, get_config
 from .leaders import in_test_case
 from .liveness import Liveness
 from .reasons import Answer, Reason
@@ -119,7 +119,7 @@ def forget_followers() -> None:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"REPLICAS", "DATABASES"}:
+    if setting in {*SETTINGS, "DATABASES"}:
         forget_followers()
 
 

@@ -32,7 +32,11 @@ def serve(request: HttpRequest, role: Role, respond: Callable[[], Any]) -> Any:
 async def aserve(request: HttpRequest, role: Role, respond: Callable[[], Awaitable[Any]]) -> Any:
     """Do as ``serve`` does for an awaited response."""
     with _unit_of(request, role) as block:
-        return _finished(request, await respond(), block.unit)
+        try:
+            response = await respond()
+        finally:
+            await block.unit.aend()
+        return _finished(request, response, block.unit)
 
 
 def _unit_of(request: HttpRequest, role: Role) -> UnitOfWork:

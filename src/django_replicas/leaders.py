@@ -9,7 +9,7 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from .conf import get_sound_config
+from .conf import SETTINGS, get_sound_config
 from .shortcuts import this_thread
 from .units import on_event_loop
 
@@ -103,7 +103,7 @@ def _on_connection_created(connection: BaseDatabaseWrapper, **kwargs: object) ->
 
 
 def _watch_anew(*, setting: str, **kwargs: object) -> None:
-    if setting == "REPLICAS":
+    if setting in SETTINGS:
         watch_leaders()
 
 

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     PINNED = "pinned"
     WRITTEN = "the unit wrote"
     MARKED = "an earlier unit wrote"
+    RECENT = "the session wrote this model, or may have"
     FOLLOWER = "the unit's follower"
     NO_FOLLOWER = "no follower left"
 

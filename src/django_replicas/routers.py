@@ -1,5 +1,6 @@
 """The routers: where a read goes, what a write means."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -17,7 +18,12 @@ from .leaders import (
     is_in_transaction,
     watch_leaders,
 )
+from .notebooks import Notebook
+from .origins import origin_of, unit_of_other_middleware
+from .readers import tables_of
 from .reasons import Answer, Decision, Reason
+from .recency import get_recency, key_of
+from .session_keys import key_now
 from .shortcuts import Shortcut, this_thread
 from .signals import routed
 from .topology import ReplicaSet
@@ -47,11 +53,13 @@ SETTLED = {
 class ReplicaRouter(LeaderObserver):
     """What all routers of this package share; one instance serves every thread.
 
-    Subclasses say whether a unit must ask for followers (``on_request_only``) and what they think
-    of a write (``before_write``); ``set_leader`` chooses among several sets.
+    Subclasses say whether a unit must ask for followers (``on_request_only``), whether one model
+    may be read elsewhere than another (``depends_on_model``, with ``reads_leader``), and what they
+    think of a write (``before_write``, ``note_write``); ``set_leader`` chooses among several sets.
     """
 
     on_request_only = False
+    depends_on_model = False
     _may_differ_by_model = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -66,6 +74,18 @@ class ReplicaRouter(LeaderObserver):
 
     def before_write(self, alias: str, scope: Scope, config: Config) -> None:
         """Refuse a write to the leader *alias* by raising; else it is noted in the unit."""
+
+    def note_write(self, alias: str, unit: Unit, tables: frozenset[str] | None) -> None:
+        """Remember in *unit* a write to *tables* of the leader *alias*, None if unknown."""
+        unit.note_write(alias)
+
+    def reads_leader(self, model: type[Model], unit: Unit) -> bool:
+        """Tell whether the unit reads this model on its leader; asked if ``depends_on_model``."""
+        return False
+
+    def scope(self) -> Scope:
+        """Return what holds here, for this thread or task."""
+        return current_scope()
 
     def set_leader(self, method: str, model: type[Model], hints: dict[str, Any]) -> str:
         """Name the database of a model before leader and follower are told apart.
@@ -108,7 +128,7 @@ class ReplicaRouter(LeaderObserver):
         config = get_config()
         leader = self.set_leader("db_for_read", model, hints)
         replica_set = config.topology.by_leader.get(leader)
-        scope = current_scope()
+        scope = self.scope()
         unit = scope.unit
         if unit is None:
             if not routed.receivers:
@@ -122,7 +142,7 @@ class ReplicaRouter(LeaderObserver):
         )
         tally = unit.count(answer)
         if config.trace:
-            unit.trace.append(Decision(*answer, model._meta.label_lower))
+            unit.trace.append(Decision(*answer, _label(model)))
         if routed.receivers:
             routed.send_robust(model, alias=answer[0], reason=answer[1], unit=scope.unit)
         if self._may_be_repeated(answer, scope, config):
@@ -148,7 +168,7 @@ class ReplicaRouter(LeaderObserver):
 
     def answers_alike(self, config: Config) -> bool:
         """Tell whether every model is answered as any other, hints aside."""
-        return not config.delegate_routers and not self._may_differ_by_model
+        return not (self.depends_on_model or config.delegate_routers or self._may_differ_by_model)
 
     def answer(
         self,
@@ -183,6 +203,8 @@ class ReplicaRouter(LeaderObserver):
             return leader, Reason.PINNED
         if unit.is_marked(leader) if state.marked is None else state.marked:
             return leader, Reason.MARKED
+        if self.depends_on_model and self.reads_leader(model, unit):
+            return leader, Reason.RECENT
         if scope.thread is not None:
             return settled_for_now(replica_set, state)
         return settled_here(replica_set, state)
@@ -206,7 +228,7 @@ class ReplicaRouter(LeaderObserver):
         if type(instance) is model:
             adopt(instance, replica_set)
         if config.writes_at == "routing" and model not in config.leader_models:
-            self._meet_write(replica_set.leader, config)
+            self._meet_write(replica_set.leader, config, tables_of(model))
         return replica_set.leader
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
@@ -218,10 +240,10 @@ class ReplicaRouter(LeaderObserver):
         text = text_of(sql, connection)
         tables = (UNKNOWN_WRITE if text is None else classify(text, connection.vendor)).tables
         if tables is None or not tables <= config.leader_tables:
-            self._meet_write(connection.alias, config)
+            self._meet_write(connection.alias, config, tables)
 
-    def _meet_write(self, alias: str, config: Config) -> None:
-        scope = current_scope()
+    def _meet_write(self, alias: str, config: Config, tables: frozenset[str] | None) -> None:
+        scope = self.scope()
         unit = _concerned(alias, scope, config)
         if unit is not None:
             self.before_write(alias, scope, config)
@@ -229,7 +251,7 @@ class ReplicaRouter(LeaderObserver):
             # Tasks are outside the unit of the thread that waits for them; what they write is not.
             unit = _concerned(alias, current_scope_here(), config)
         if unit is not None:
-            unit.note_write(alias)
+            self.note_write(alias, unit, tables)
 
     # Relations and migrations
 
@@ -292,6 +314,61 @@ class StrictPinRouter(ReplicaRouter):
 
 class GreedyPinRouter(ReplicaRouter):
     """Reads followers until the set is pinned, which the first write does."""
+
+
+class SessionPinnedRouter(ReplicaRouter):
+    """Reads followers, except what this session wrote within ``REPLICATION_LAG`` seconds.
+
+    Whether it did is asked of a cache, model by model, so that every process knows. Override
+    ``get_cache_key`` to go by something else than the session, or ``is_recently_updated`` to decide
+    by other means. A request asks once for each model that it reads, and keeps to the answer.
+    """
+
+    depends_on_model = True
+
+    def get_cache_key(self, model: type[Model]) -> str | None:
+        """Return the key under which this session's writes to *model* are noted in the cache.
+
+        None where there is no session: what was written is carried by a mark then. Called before
+        reads of the model, and after writes to what it shows.
+        """
+        unit = self.scope().unit
+        request = None if unit is None else origin_of(unit).request
+        session_key = None if request is None else key_now(request)
+        return None if session_key is None else key_of(session_key, model._meta.db_table)
+
+    def is_recently_updated(self, model: type[Model]) -> bool:
+        """Tell whether *model* was written so lately that followers may lack it; in doubt, yes."""
+        key = self.get_cache_key(model)
+        return key is not None and get_recency().is_noted(key)
+
+    def scope(self) -> Scope:
+        scope = current_scope()
+        if not scope.inside and (unit := unit_of_other_middleware()) is not None:
+            scope = replace(scope, unit=unit, inside=True)
+        if scope.inside and scope.unit is not None:
+            # Whatever is asked first: log-out changes the session's key, and may write nothing.
+            self._notebook(scope.unit)
+        return scope
+
+    def reads_leader(self, model: type[Model], unit: Unit) -> bool:
+        return self._notebook(unit).is_recent(model, self.is_recently_updated)
+
+    def note_write(self, alias: str, unit: Unit, tables: frozenset[str] | None) -> None:
+        super().note_write(alias, unit, tables)
+        self._notebook(unit).note(alias, tables)
+
+    def _notebook(self, unit: Unit) -> Notebook:
+        notes = origin_of(unit).notes
+        if self not in notes:
+            notes.setdefault(self, Notebook(origin_of(unit), self.get_cache_key))
+        notebook: Notebook = notes[self]
+        return notebook
+
+
+def _label(model: type[Model]) -> str:
+    # A cache in the database shows something in place of a model that has no label.
+    return f"{model._meta.app_label}.{model._meta.model_name}"
 
 
 def _concerned(alias: str, scope: Scope, config: Config) -> Unit | None:

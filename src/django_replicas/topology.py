@@ -13,7 +13,7 @@ DatabaseSettings = Mapping[str, Any]
 class ReplicaSet:
     """One leader, its followers, and what is configured for the set alone.
 
-    ``pin_seconds`` and ``downtime`` are seconds.
+    ``pin_seconds``, ``downtime`` and ``replication_lag`` are seconds.
     """
 
     leader: str
@@ -21,6 +21,12 @@ class ReplicaSet:
     balance: str = "random"
     pin_seconds: float = 15.0
     downtime: float = 10.0
+    replication_lag: float | None = None
+
+    @property
+    def recency_seconds(self) -> float:
+        """How long after a write a follower may lack it."""
+        return self.pin_seconds if self.replication_lag is None else self.replication_lag
 
 
 class Topology:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
 from .conf import get_config
@@ -104,7 +104,8 @@ class Unit:
     response carries the unit's marks. ``counts`` maps (alias, reason) to the number of reads
     answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``taken`` are the marks
     that were handed on last. ``version`` is another object after every pin, write and change of
-    role.
+    role. ``outer`` is the unit that this one was begun in, and in ``notes`` each router may keep
+    what it remembers of the unit.
     """
 
     __slots__ = (
@@ -113,6 +114,9 @@ class Unit:
         "_marks",
         "_role",
         "_tallies",
+        "has_ended",
+        "notes",
+        "outer",
         "request",
         "sets",
         "taken",
@@ -133,6 +137,9 @@ class Unit:
         self._at_end: list[Callable[[], None]] = []
         self._tallies: defaultdict[Answer, Tally] = defaultdict(Tally)
         self.request = request
+        self.outer: Unit | None = None
+        self.has_ended = False
+        self.notes: dict[object, Any] = {}
         self.sets: dict[str, SetState] = {}
         self.taken: Marks = {}
         self.trace: deque[Decision] = deque(maxlen=TRACE_LENGTH)
@@ -152,8 +159,15 @@ class Unit:
         self._at_end.append(work)
 
     def end(self) -> None:
+        self.has_ended = True
         while self._at_end:
             self._at_end.pop(0)()
+
+    async def aend(self) -> None:
+        """Do as ``end`` does, in a thread where the work may wait for servers."""
+        self.has_ended = True
+        if self._at_end:
+            await sync_to_async(self.end)()
 
     @property
     def counts(self) -> dict[Answer, int]:
@@ -196,6 +210,7 @@ class Unit:
 
     def begin_inside(self, outer: "Unit") -> None:
         """Start with what *outer* wrote and with the marks that it keeps to."""
+        self.outer = outer
         states = list(outer.sets.items())
         wrote = [alias for alias, state in states if state.written or state.uncarried]
         own, load = {alias: lasting(alias) for alias in wrote}, self._load_marks

@@ -1,0 +1,103 @@
+"""What a unit wrote, handed on to the next units of its session; and what it was told itself."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from django.db import connections, transaction
+
+from .conf import get_config
+from .origins import unit_of_other_middleware
+from .readers import models_showing
+from .recency import get_recency, key_of
+from .session_keys import key_now, key_that_came
+from .units import Unit
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+
+class Notebook:
+    """What is remembered of one unit and of those inside it.
+
+    Handed on when the unit ends, because only then the key of its session is final and its
+    transactions are over. Where nobody ends it, or it is over, each write is handed on by itself,
+    with its commit. What reaches the session's next units needs no mark.
+    """
+
+    def __init__(self, unit: Unit, cache_key: "Callable[[type[Model]], str | None]") -> None:
+        self._unit = unit
+        self._cache_key = cache_key
+        self._session_key = None if unit.request is None else key_that_came(unit.request)
+        self._answers: dict[type[Model], bool] = {}
+        self._written: dict[str, frozenset[str] | None] = {}
+        nobody_ends_it = unit.request is None or unit is unit_of_other_middleware()
+        self._is_over = nobody_ends_it or unit.has_ended
+        if not self._is_over:
+            unit.at_end(self._close)
+
+    def is_recent(self, model: "type[Model]", ask: "Callable[[type[Model]], bool]") -> bool:
+        """Return what *ask* says of the model; a request keeps to its first answer."""
+        self._follow_session()
+        if self._unit.request is None:
+            return ask(model)
+        if model not in self._answers:
+            self._answers[model] = ask(model)
+        return self._answers[model]
+
+    def note(self, alias: str, tables: frozenset[str] | None) -> None:
+        """Note that the unit writes to *tables* of the leader *alias*, None if they are unknown."""
+        before = self._written.get(alias, frozenset())
+        self._written[alias] = None if before is None or tables is None else before | tables
+        if self._is_over:
+            self._hand_on_with_commit(alias)
+
+    def _close(self) -> None:
+        self._is_over = True
+        self._follow_session()
+        for alias in list(self._written):
+            self._hand_on(alias)
+
+    def _hand_on_with_commit(self, alias: str) -> None:
+        if connections[alias].in_atomic_block:
+            transaction.on_commit(partial(self._hand_on, alias), using=alias)
+        else:
+            self._follow_session()
+            self._hand_on(alias)
+
+    def _hand_on(self, alias: str) -> None:
+        if alias in self._written and self._is_noted(alias, self._written.pop(alias)):
+            self._unit.state_of(alias).uncarried = False
+
+    def _is_noted(self, alias: str, tables: frozenset[str] | None) -> bool:
+        """Note the models that show *tables*; tell whether the session's next units will see it."""
+        keys = {self._cache_key(model) for model in models_showing(tables)}
+        known = {key for key in keys if key is not None}
+        lag = get_config().topology.by_leader[alias].recency_seconds
+        is_noted = bool(known) and get_recency().note(known, lag)
+        return is_noted and known == keys and self._has_session()
+
+    def _has_session(self) -> bool:
+        # Without the middleware, a key that the client sent may be another site's.
+        return self._unit.request is None or hasattr(self._unit.request, "session")
+
+    def _follow_session(self) -> None:
+        """Have what is noted under the session's former key hold under its new one."""
+        if self._unit.request is None:
+            return
+        before, self._session_key = self._session_key, key_now(self._unit.request)
+        if before in {None, self._session_key} or _moves(str(before), self._session_key):
+            return
+        for alias in get_config().topology.by_leader:
+            self._unit.state_of(alias).uncarried = True
+
+
+def _moves(before: str, now: str | None) -> bool:
+    """Tell whether all that was noted under one session key now is under the other."""
+    tables = {model._meta.db_table for model in models_showing(None)}
+    table_of = {key_of(before, table): table for table in tables}
+    found = get_recency().noted(list(table_of))
+    if now is None or not found:
+        return found == frozenset()
+    longest = max(each.recency_seconds for each in get_config().topology.sets)
+    return get_recency().note([key_of(now, table_of[key]) for key in found], longest)

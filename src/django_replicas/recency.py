@@ -1,0 +1,104 @@
+"""Who wrote which model when: in the cache, where every process sees it, for as long as the lag."""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import cache
+from typing import TypeVar
+
+from django.core.cache import BaseCache, caches
+from django.core.signals import setting_changed
+
+from .conf import get_config
+from .liveness import Liveness
+from .pinning import Block
+from .units import LEADER, Scope, Unit
+
+logger = logging.getLogger("django_replicas")
+
+T = TypeVar("T")
+
+DOWNTIME = 10.0
+
+
+def key_of(session_key: str, table: str) -> str:
+    """Return the cache key under which a session's writes to *table* are noted.
+
+    Hashed, because a session key opens the session and a cache shows its keys.
+    """
+    text = f"{session_key}\0{table}".encode(errors="backslashreplace")
+    return f"django_replicas.recency.{hashlib.sha256(text).hexdigest()}"
+
+
+class Recency:
+    """Notes in one of ``CACHES``, as this process reaches it; safe to share between threads.
+
+    A cache that fails is logged once and left alone for a while. What it cannot be asked, it may
+    have noted.
+    """
+
+    def __init__(self, alias: str, liveness: Liveness | None = None) -> None:
+        self._alias = alias
+        self._liveness = liveness or Liveness(DOWNTIME)
+
+    def is_noted(self, key: str) -> bool:
+        """Tell whether a write is noted under *key*, or may be."""
+        found = self.noted([key])
+        return found is None or bool(found)
+
+    def noted(self, keys: Collection[str]) -> frozenset[str] | None:
+        """Return those of the keys with a write noted under them, None where nobody knows."""
+        return self._attempt(lambda cache: frozenset(cache.get_many(keys)))
+
+    def note(self, keys: Collection[str], seconds: float) -> bool:
+        """Note a write under each key, to be seen for so long at least; tell whether it was."""
+        # A cache counts whole seconds, and memcached's clock may be one behind.
+        timeout = math.ceil(seconds) + 1
+        notes = dict.fromkeys(keys, time.time())
+        return self._attempt(lambda cache: not cache.set_many(notes, timeout)) or False
+
+    def _attempt(self, work: Callable[[BaseCache], T]) -> T | None:
+        if not self._liveness.may_try(self._alias):
+            return None
+        try:
+            with Block(_on_leaders):
+                result = work(caches[self._alias])
+        except Exception as error:  # Each cache raises what its driver raises.
+            self._went_down(error)
+            return None
+        if self._liveness.mark_up(self._alias):
+            logger.info("The cache %r is back.", self._alias)
+        return result
+
+    def _went_down(self, error: Exception) -> None:
+        if self._liveness.mark_down(self._alias):
+            logger.error(
+                "The cache %r fails, so that sessions read the leader: %r", self._alias, error
+            )
+
+
+def _on_leaders(scope: Scope) -> Scope:
+    # A cache in the database asks the router where to; it must neither ask back here, nor pin.
+    leaders = dict.fromkeys(get_config().topology.by_leader, LEADER)
+    return replace(scope, unit=scope.unit or Unit(), overrides=leaders)
+
+
+@cache
+def _recency(alias: str) -> Recency:
+    return Recency(alias)
+
+
+def get_recency() -> Recency:
+    """Return the notes in the cache that ``RECENCY_CACHE`` names."""
+    return _recency(get_config().recency_cache)
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {"CACHES", "REPLICAS"}:
+        _recency.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.recency")
