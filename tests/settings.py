@@ -1,13 +1,16 @@
 """A leader and two followers, each an SQLite file of its own, and another set beside them."""
 
 import atexit
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(tempfile.mkdtemp(prefix="django-replicas-"))
-# Whoever imports these settings: a test run, its collection alone, or a command.
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+SHARED = os.environ.get("DJANGO_REPLICAS_TEST_FOLDER")
+FOLDER = Path(SHARED or tempfile.mkdtemp(prefix="django-replicas-"))
+if not SHARED:
+    # Whoever imports these settings: a test run, its collection alone, or a command.
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def sqlite(alias):

@@ -77,7 +77,7 @@ def test_a_role_that_does_not_exist(reports, caplog):
     work_off(jobs.work_in_no_role, 1)
 
     (logged,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert "'boss' is not a valid Role" in logged
+    assert "'boss' is no role" in logged
     assert [(each["unit"], each["answer"]) for each in reports()] == [(False, "default")]
     assert not _running
 
