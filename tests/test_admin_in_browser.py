@@ -26,7 +26,8 @@ from servers.process import ServerProcess
 from servers.waiting import wait_until
 
 SAMPLE = Path(__file__).parent / "sample"
-ROUTERS = ["LeaderFollowerRouter", "StrictPinRouter", "GreedyPinRouter"]
+MARKING = ["LeaderFollowerRouter", "StrictPinRouter", "GreedyPinRouter"]
+ROUTERS = [*MARKING, "SessionPinnedRouter"]
 TROUBLES = ["not found", "t exist. perhaps it was deleted", "server error", "exception"]
 MAKE_LIBRARY = """
 from django.contrib.auth.models import User
@@ -217,7 +218,7 @@ def test_the_admin_shows_what_was_saved(admin):
     assert "/admin/login/" in admin.chrome.current_url
 
 
-@pytest.mark.parametrize("admin", ROUTERS, indirect=True)
+@pytest.mark.parametrize("admin", MARKING, indirect=True)
 def test_followers_serve_those_who_have_not_written(admin):
     """The followers of these tests are read, and lag: without the mark of a write they answer."""
     admin.log_in()

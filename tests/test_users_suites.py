@@ -15,7 +15,12 @@ import pytest
 import django_replicas
 
 SAMPLE = Path(__file__).parent / "sample"
-ROUTERS = ["LeaderFollowerRouter", "StrictPinRouter", "GreedyPinRouter"]
+ROUTERS = [
+    "LeaderFollowerRouter",
+    "StrictPinRouter",
+    "GreedyPinRouter",
+    "SessionPinnedRouter",
+]
 PLUGINS = ["pytest_django.plugin", "django_replicas.pytest_plugin"]
 WAYS = {
     "manage.py": ["manage.py", "test"],
