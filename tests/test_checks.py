@@ -10,7 +10,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import connections
+from django.db import connections, router
 
 import django_replicas.checks
 from django_replicas.checks import check_databases, check_settings
@@ -26,6 +26,11 @@ MISTAKES = {
     "E003": 'REPLICAS["LEADER_MODELS"] = ["sessions.Sesion"]',
     "E004": 'DATABASES["replica1"]["ENGINE"] = "django.db.backends.sqlite3"',
     "E005": 'REPLICAS["MARK_STORE"] = "no.such.Store"',
+    "E006": """
+DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]
+REPLICAS["RECENCY_CACHE"] = "nowhere"
+""",
+    "W015": 'DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]',
     "W001": 'DATABASES["default"]["ATOMIC_REQUESTS"] = True',
     "W002": 'DATABASES["replica1"]["ATOMIC_REQUESTS"] = True',
     "W003": 'del DATABASES["replica1"]["TEST"]',
@@ -602,3 +607,35 @@ def test_what_cannot_be_imported_is_an_error(key, value, settings):
     settings.REPLICAS = {key: value}
     (message,) = [each for each in check_settings() if each.id == "django_replicas.E005"]
     assert f'REPLICAS["{key}"]' in message.msg
+
+
+def test_unknown_cache_for_recency(settings):
+    """A cache that does not exist keeps no notes; its name is told."""
+    settings.DATABASE_ROUTERS = ["django_replicas.routers.SessionPinnedRouter"]
+    settings.REPLICAS = {**settings.REPLICAS, "RECENCY_CACHE": "nowhere"}
+    assert "E006" in ids()
+
+
+def test_shared_cache_is_fit_for_recency(settings):
+    """A cache that other processes see is nothing to warn of."""
+    settings.DATABASE_ROUTERS = ["django_replicas.routers.SessionPinnedRouter"]
+    backend = "django.core.cache.backends.filebased.FileBasedCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "/nowhere"}}
+    assert not {"E006", "W015"} & set(ids())
+
+
+def test_django_crum_makes_requests_units(settings):
+    """With the router that looks there, its middleware is as good as ours."""
+    settings.DATABASE_ROUTERS = ["django_replicas.routers.SessionPinnedRouter"]
+    settings.MIDDLEWARE = ["crum.CurrentRequestUserMiddleware"]
+    assert "W006" not in ids()
+
+
+def test_lost_delegate_does_not_break_the_check_command(settings):
+    """Django's own checks ask the router about migrations; ours about where a cache is kept."""
+    settings.REPLICAS = {**settings.REPLICAS, "DELEGATE_ROUTERS": ["no.such.Router"]}
+    settings.CACHES = CACHES
+    assert "E005" in ids()
+    with pytest.raises(SystemCheckError, match=r"django_replicas\.E005"):
+        call_command("check")
+    assert router.allow_migrate("default", "shop") is True

@@ -81,10 +81,10 @@ def test_wrong_settings(settings):
 
 def test_dead_follower(monkeypatch, tmp_path):
     """A dead follower is a row like any other, with the error below."""
-    monkeypatch.setitem(connections.settings["replica1"], "NAME", str(tmp_path / "gone" / "file"))
-    assert said("--database", "default").splitlines()[-1] == (
-        "replica1: unable to open database file"
-    )
+    path = tmp_path / "gone" / "file"
+    monkeypatch.setitem(connections.settings["replica1"], "NAME", str(path))
+    assert said("--database", "default").splitlines()[-1] == f"replica1: there is no file {path}"
+    assert not path.exists()
 
 
 def test_colours():

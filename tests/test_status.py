@@ -13,6 +13,7 @@ from django_replicas.conf import get_config
 from django_replicas.followers import followers_of
 from django_replicas.replication import Lag
 from django_replicas.status import Status, examine, status_lines
+from django_replicas.topology import ReplicaSet
 from django_replicas.units import FOLLOWER, LEADER
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
@@ -60,17 +61,25 @@ def lose(monkeypatch, tmp_path):
     def lose(alias):
         gone = str(tmp_path / "gone" / "file.sqlite3")
         monkeypatch.setitem(connections.settings[alias], "NAME", gone)
+        return f"there is no file {gone}"
 
     return lose
 
 
 def test_lost_follower(lose):
     """An alias that cannot be connected to says why, and the others are not concerned."""
-    lose("replica1")
+    problem = lose("replica1")
     statuses = found()
     assert not statuses["replica1"].alive
-    assert statuses["replica1"].error == "unable to open database file"
+    assert statuses["replica1"].error == problem
     assert statuses["replica2"].alive
+
+
+def test_alias_that_is_no_database():
+    """An alias that ``DATABASES`` has not is told by its row, and ends nothing."""
+    (status,) = list(examine([ReplicaSet("nowhere", ())]))
+    assert not status.alive
+    assert status.error == "it is not in DATABASES"
 
 
 def test_looking_changes_nothing(lose):
@@ -94,7 +103,7 @@ def test_wrong_settings(monkeypatch):
 
 def test_as_dict(lose):
     """JSON holds all of it, and moments in UTC."""
-    lose("replica1")
+    problem = lose("replica1")
     followers_of(the_set()).choose("replica1")
     plain = json.loads(json.dumps(found()["replica1"].as_dict()))
     assert plain.pop("down_until").endswith("+00:00")
@@ -105,7 +114,7 @@ def test_as_dict(lose):
         "alive": False,
         "position": None,
         "lag": {"bytes": None, "transactions": None, "seconds": None},
-        "error": "unable to open database file",
+        "error": problem,
         "note": None,
     }
 
@@ -135,14 +144,14 @@ def test_lag_as_text(lag, text):
 
 def test_lines(lose):
     """One row for each alias, the set named once, and what is wrong below."""
-    lose("replica2")
+    problem = lose("replica2")
     assert status_lines(examine([the_set()]), "+{}".format, "!{}".format) == [
         "set      alias     role      alive  position  behind",
         "default  default   leader    +yes    -",
         "         replica1  follower  +yes    -         -",
         "         replica2  follower  !no     -         -",
         "",
-        "replica2: unable to open database file",
+        f"replica2: {problem}",
     ]
 
 
@@ -280,7 +289,10 @@ def test_real_roles_that_do_not_fit(site):
     with databases_in_place({"default": replica1, "replica1": leader}):
         statuses = found()
     assert statuses["default"].note == "it is a standby: PostgreSQL refuses writes there"
-    assert statuses["replica1"].note == "it is no standby: it replicates nothing"
+    assert (
+        statuses["replica1"].note
+        == "it is no standby: what it may replicate logically has no position here"
+    )
     assert statuses["replica1"].lag == Lag()
 
 

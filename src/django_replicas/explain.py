@@ -39,6 +39,7 @@ RULES = (
     Rule(6, "the unit's role", (Reason.ROLE,)),
     Rule(7, "the unit wrote, or pinned", (Reason.WRITTEN, Reason.PINNED)),
     Rule(8, "a mark that is a deadline", (Reason.MARKED,)),
+    Rule(8, "what the session wrote (SessionPinnedRouter)", (Reason.RECENT,)),
     Rule(9, "a mark that is a position"),
     Rule(10, "the unit's follower", (Reason.FOLLOWER, Reason.NO_FOLLOWER)),
 )

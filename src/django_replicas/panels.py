@@ -68,9 +68,15 @@ def marks_out(unit: Unit) -> Marks:
 
 
 def _reads(unit: Unit) -> list[dict[str, Any]]:
-    is_follower = get_config().topology.is_follower
+    topology = get_config().topology
     return [
-        {"alias": alias, "is_follower": is_follower(alias), "reason": reason, "reads": reads}
+        {
+            "alias": alias,
+            "is_follower": topology.is_follower(alias),
+            "is_leader": alias in topology.by_leader,
+            "reason": reason,
+            "reads": reads,
+        }
         for (alias, reason), reads in sorted(unit.counts.items(), key=lambda item: -item[1])
     ]
 

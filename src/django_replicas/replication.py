@@ -84,7 +84,7 @@ def _postgresql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
     if leads and in_recovery:
         note = "it is a standby: PostgreSQL refuses writes there"
     elif not leads and not in_recovery:
-        note = "it is no standby: it replicates nothing"
+        note = "it is no standby: what it may replicate logically has no position here"
     return Progress(position, quiet if in_recovery else None, note)
 
 

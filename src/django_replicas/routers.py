@@ -272,7 +272,7 @@ class ReplicaRouter(LeaderObserver):
         config = get_sound_config()
         if config.topology.is_follower(db):
             return False
-        for delegate in config.delegates:
+        for delegate in config.sound_delegates:
             opinion = getattr(delegate, "allow_migrate", _no_opinion)(db, app_label, **hints)
             if opinion is not None:
                 return bool(opinion)

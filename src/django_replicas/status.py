@@ -14,6 +14,7 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import localtime
 
+from .checks.servers import connection_of_its_own, open_file, seconds_to_connect
 from .followers import followers_of
 from .replication import Lag, Progress, first_line, lag_between, progress_of
 from .tables import Style, aligned
@@ -132,9 +133,13 @@ class _Attempt:
             self._result = _Result(error=first_line(error))
 
     def _ask(self) -> _Result:
+        if self.alias not in connections.settings:
+            return _Result(error="it is not in DATABASES")
         # Registered nowhere, so that nothing else uses it or closes it.
-        connection = connections.create_connection(self.alias)
+        connection = connection_of_its_own(self.alias, CONNECT_TIMEOUT)
         try:
+            if connection.vendor == "sqlite":
+                open_file(connection)
             connection.ensure_connection()
             progress = progress_of(connection, leads=self._leads)
             return _Result(progress, connection.vendor)
@@ -143,8 +148,9 @@ class _Attempt:
 
 
 def _connect_timeout(alias: str) -> float:
-    options = connections.settings.get(alias, {}).get("OPTIONS", {})
-    return float(options.get("connect_timeout") or CONNECT_TIMEOUT)
+    if alias not in connections.settings:
+        return CONNECT_TIMEOUT
+    return seconds_to_connect(alias, CONNECT_TIMEOUT)
 
 
 # As text

@@ -14,7 +14,12 @@ from django.utils.module_loading import import_string
 from django_replicas.conf import Config, session_models
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.middleware import ReplicasMiddleware
-from django_replicas.routers import LeaderFollowerRouter, ReplicaRouter, StrictPinRouter
+from django_replicas.routers import (
+    LeaderFollowerRouter,
+    ReplicaRouter,
+    SessionPinnedRouter,
+    StrictPinRouter,
+)
 
 from .members import config_in_force
 from .messages import warning
@@ -36,7 +41,11 @@ def check_requests(**kwargs: Any) -> list[CheckMessage]:
 
 def _middleware(ours: ReplicaRouter) -> Iterator[CheckMessage]:
     units, sessions = _places(ReplicasMiddleware), _places(SessionMiddleware)
-    if not units and not ours.on_request_only:
+    # django-crum's middleware makes units too, for the one router that looks there.
+    by_crum = isinstance(ours, SessionPinnedRouter) and any(
+        path.startswith("crum.") for path in settings.MIDDLEWARE
+    )
+    if not units and not ours.on_request_only and not by_crum:
         yield warning(
             "W006",
             "MIDDLEWARE has no ReplicasMiddleware: requests are no units of work, and read the "
@@ -108,7 +117,10 @@ def _database_caches(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessa
 
 
 def _leader_of(model: type[Model], ours: ReplicaRouter, config: Config) -> str | None:
-    leader = config.topology.leader_of(ours.set_leader("db_for_write", model, {}))
+    try:
+        leader = config.topology.leader_of(ours.set_leader("db_for_write", model, {}))
+    except ReplicasConfigError:  # E005 says it.
+        return None
     return leader if leader in config.topology.by_leader else None
 
 

@@ -95,9 +95,7 @@ class _Inquiry(Thread):
     def __init__(self, alias: str) -> None:
         super().__init__(name=f"django_replicas check of {alias}", daemon=True)
         self.alias = alias
-        hosts = str(settings_of(alias)["HOST"]).count(",") + 1
-        self.patience = (connect_timeout_of(alias) or SECONDS_TO_CONNECT) * hosts
-        self.patience += SECONDS_TO_ANSWER
+        self.patience = seconds_to_connect(alias, SECONDS_TO_CONNECT) + SECONDS_TO_ANSWER
         self.answer = Answer(failure=f"no answer within {self.patience:g} seconds")
 
     def run(self) -> None:
@@ -119,14 +117,14 @@ def _ask_all(aliases: list[str]) -> dict[str, Answer]:
 
 
 def _ask(alias: str) -> bool | None:
-    with closing(_connection_of_its_own(alias)) as connection:
+    with closing(connection_of_its_own(alias, SECONDS_TO_CONNECT)) as connection:
         if connection.vendor == "sqlite":
-            _open_file(connection)
+            open_file(connection)
             return None
         return _is_read_only(connection)
 
 
-def _open_file(connection: BaseDatabaseWrapper) -> None:
+def open_file(connection: BaseDatabaseWrapper) -> None:
     """Open the file, if there is one: SQLite would make it."""
     name = str(connection.settings_dict["NAME"])
     if name == ":memory:" or "mode=memory" in name:
@@ -144,12 +142,19 @@ def _is_read_only(connection: BaseDatabaseWrapper) -> bool | None:
         return any(value not in (0, "0", "OFF") for value in cursor.fetchone())
 
 
-def _connection_of_its_own(alias: str) -> BaseDatabaseWrapper:
+def seconds_to_connect(alias: str, default: float) -> float:
+    """Return how long connecting may take: each host of a list has the whole of its timeout."""
+    hosts = str(settings_of(alias)["HOST"]).count(",") + 1
+    return (connect_timeout_of(alias) or default) * hosts
+
+
+def connection_of_its_own(alias: str, seconds: float) -> BaseDatabaseWrapper:
+    """Make a connection that no pool and nobody else knows, and that does not wait for ever."""
     connection: BaseDatabaseWrapper = connections.create_connection(alias)
     options = dict(connection.settings_dict["OPTIONS"])
     # A pool keeps trying for half a minute, whatever a single attempt may take.
     options.pop("pool", None)
     if connection.vendor in OVER_A_NETWORK and connect_timeout_of(alias) is None:
-        options["connect_timeout"] = int(SECONDS_TO_CONNECT)
+        options["connect_timeout"] = int(seconds)
     connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
     return connection

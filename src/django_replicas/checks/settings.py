@@ -4,20 +4,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
 from django_replicas.conf import get_sound_config
 from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.routers import SessionPinnedRouter
 from django_replicas.stores import store_named
 
-from .messages import error
+from .members import config_in_force
+from .messages import error, warning
+from .routing import router_of_ours
 
 
 @register
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong in ``REPLICAS``, key by key."""
-    return [*_wrong_values(), *_unknown_aliases(), *_unknown_models(), *_unimportable()]
+    return [
+        *_wrong_values(),
+        *_unknown_aliases(),
+        *_unknown_models(),
+        *_unimportable(),
+        *_recency_cache(),
+    ]
 
 
 def _wrong_values() -> Iterator[CheckMessage]:
@@ -54,3 +64,26 @@ def _unimportable() -> Iterator[CheckMessage]:
             read()
         except ReplicasConfigError as problem:
             yield error("E005", str(problem), "Correct its dotted path.")
+
+
+UNSHARED = ("django.core.cache.backends.locmem.", "django.core.cache.backends.dummy.")
+
+
+def _recency_cache() -> Iterator[CheckMessage]:
+    config = config_in_force()
+    if config is None or not isinstance(router_of_ours(), SessionPinnedRouter):
+        return
+    name = config.recency_cache
+    if name not in settings.CACHES:
+        yield error(
+            "E006",
+            f'REPLICAS["RECENCY_CACHE"] names {name!r}, which is not in CACHES.',
+            "Add it to CACHES, or name one that is there.",
+        )
+    elif settings.CACHES[name].get("BACKEND", "").startswith(UNSHARED):
+        yield warning(
+            "W015",
+            f"SessionPinnedRouter notes writes in the cache {name!r}, which other processes do "
+            "not see: they may show users a state from before their own writes.",
+            'Name a cache that all processes share in REPLICAS["RECENCY_CACHE"].',
+        )
