@@ -109,6 +109,22 @@ def test_there_is_room_again_when_stuck_work_ends(work):
     wait_until(lambda: result() is not None, "the stuck work has ended")
 
 
+def test_no_thread_to_be_had(monkeypatch, work):
+    """Without a thread the answer is late for whoever asks, and for nobody after them."""
+    work.go_on.set()
+    deadline = Deadline(work, most_stuck=1)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(TimeoutError, match="can't start new thread"):
+                deadline.result(LONG)
+    assert deadline.result(LONG) == 1
+
+
 def test_the_work_is_done_outside_the_callers_context():
     """It belongs to no unit of work, whatever threads inherit."""
     variable = contextvars.ContextVar("variable", default="nobody's")

@@ -26,6 +26,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_replicas import leader, pin, unit_of_work, unpin_all
+from django_replicas.jobs import marks_to_send
 from django_replicas.reasons import Reason
 from django_replicas.recency import key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
@@ -122,6 +123,15 @@ def log_out(request):
     return HttpResponse()
 
 
+def log_out_then_read(request):
+    logout(request)
+    return read(request)
+
+
+def queue(request):
+    return JsonResponse(marks_to_send())
+
+
 def cycle_then_read(request):
     with leader("default"):
         request.session.cycle_key()
@@ -205,7 +215,18 @@ urlpatterns = [
     path(view.__name__, view)
     for view in [
         *(read, read_async, write, write_async, write_and_fail, write_and_fail_async, log_in),
-        *(begin_session, log_out, cycle_then_read, label, see_label, raw, inner, read_inside),
+        *(
+            begin_session,
+            log_out,
+            log_out_then_read,
+            queue,
+            cycle_then_read,
+            label,
+            see_label,
+            raw,
+            inner,
+            read_inside,
+        ),
         *(stream, stream_async, in_transaction, in_block, pinned, cached, see_cached, on_loop),
     ]
 ]
@@ -762,6 +783,21 @@ def test_after_log_out_a_mark_carries(visitor):
     visitor.post("/write")
     assert COOKIE in visitor.post("/log_out").cookies
     assert reads(visitor, leaders=["book", "shelf"])
+
+
+def test_log_out_in_the_middle_of_a_request(visitor):
+    """What the session wrote is not forgotten with it, from the very next read on."""
+    visitor.post("/write")
+    assert reads(visitor, leaders=["book", "shelf"], page="log_out_then_read")
+
+
+def test_a_job_is_sent_what_its_session_wrote(visitor):
+    """It has no session to ask, so a mark goes with it; others' jobs have none."""
+    assert where(visitor, "queue") == {}
+    visitor.post("/write")
+    assert "default" in where(visitor, "queue")
+    assert where(add_session(Client()), "queue") == {}
+    assert where(Client(), "queue") == {}
 
 
 def test_log_out_of_who_wrote_nothing(visitor):

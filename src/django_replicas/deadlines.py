@@ -35,11 +35,17 @@ class Deadline:
             if self._current is None:
                 if not self._room.acquire(blocking=False):
                     raise TimeoutError("Too much earlier work is stuck.")
-                self._current = Future()
+                current: Future[Any] = Future()
                 # Daemons, because a thread that is stuck must not keep the process; in a context
                 # of their own, because threads of free-threaded Python inherit ours.
-                arguments = (self._run, self._current)
-                threading.Thread(target=Context().run, args=arguments, daemon=True).start()
+                arguments = (self._run, current)
+                thread = threading.Thread(target=Context().run, args=arguments, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # No more threads: known only when it is tried.
+                    self._room.release()
+                    raise TimeoutError(str(error)) from error
+                self._current = current
             return self._current
 
     def _run(self, future: "Future[Any]") -> None:

@@ -7,10 +7,14 @@ headers. The worker does the job in a ``Job``, made with what it found there.
 import time
 from typing import Any
 
+from django.db import router
+
 from .conf import get_config
+from .leaders import LeaderObserver
+from .marks import merge
 from .pinning import UnitOfWork
 from .stores import believed
-from .units import OUTSIDE, Role, Scope, Unit, current_unit
+from .units import OUTSIDE, Role, Scope, Unit, current_unit, lasting
 
 HEADER = "django_replicas_marks"
 
@@ -25,7 +29,9 @@ def marks_to_send() -> dict[str, float]:
     if unit is None or not get_config().enabled:
         return {}
     now = time.time()
-    marks = unit.marks_so_far().items()
+    observers = [each for each in router.routers if isinstance(each, LeaderObserver)]
+    behind = {alias: lasting(alias) for each in observers for alias in each.sets_behind(unit)}
+    marks = merge(unit.marks_so_far(), behind).items()
     return {alias: mark.deadline for alias, mark in marks if not mark.is_past(now)}
 
 

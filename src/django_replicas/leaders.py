@@ -1,7 +1,7 @@
 """The leaders' connections of each thread: inside a transaction or not, and watched for SQL."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -11,7 +11,7 @@ from django.db.backends.signals import connection_created
 
 from .conf import SETTINGS, get_sound_config
 from .shortcuts import this_thread
-from .units import on_event_loop
+from .units import Unit, on_event_loop
 
 
 class LeaderObserver:
@@ -19,6 +19,10 @@ class LeaderObserver:
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
         """Note the statement, or refuse it by raising."""
+
+    def sets_behind(self, unit: Unit) -> Collection[str]:
+        """Return the leaders that a job of *unit* must read for more than the unit's marks."""
+        return ()
 
 
 class _ThreadConnections(threading.local):

@@ -1,5 +1,6 @@
 """What a unit wrote, handed on to the next units of its session; and what it was told itself."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from .origins import unit_of_other_middleware
 from .readers import models_showing
 from .recency import get_recency, key_of
 from .session_keys import key_now, key_that_came
-from .units import Unit
+from .units import Unit, on_event_loop
 
 if TYPE_CHECKING:
     from django.db.models import Model
+
+_noting = threading.Lock()
 
 
 class Notebook:
@@ -31,6 +34,7 @@ class Notebook:
         self._session_key = None if unit.request is None else key_that_came(unit.request)
         self._answers: dict[type[Model], bool] = {}
         self._written: dict[str, frozenset[str] | None] = {}
+        self._has_lost_notes = False
         nobody_ends_it = unit.request is None or unit is unit_of_other_middleware()
         self._is_over = nobody_ends_it or unit.has_ended
         if not self._is_over:
@@ -39,16 +43,27 @@ class Notebook:
     def is_recent(self, model: "type[Model]", ask: "Callable[[type[Model]], bool]") -> bool:
         """Return what *ask* says of the model; a request keeps to its first answer."""
         self._follow_session()
+        if self._has_lost_notes:
+            return True
         if self._unit.request is None:
             return ask(model)
         if model not in self._answers:
             self._answers[model] = ask(model)
         return self._answers[model]
 
+    def may_be_behind(self) -> bool:
+        """Tell whether the session wrote anything lately, in this unit or before it."""
+        keys = {self._cache_key(model) for model in models_showing(None)} - {None}
+        if self._has_lost_notes or not keys:
+            return self._has_lost_notes
+        found = None if on_event_loop() else get_recency().noted([str(key) for key in keys])
+        return found is None or bool(found)
+
     def note(self, alias: str, tables: frozenset[str] | None) -> None:
         """Note that the unit writes to *tables* of the leader *alias*, None if they are unknown."""
-        before = self._written.get(alias, frozenset())
-        self._written[alias] = None if before is None or tables is None else before | tables
+        with _noting:
+            before = self._written.get(alias, frozenset())
+            self._written[alias] = None if before is None or tables is None else before | tables
         if self._is_over:
             self._hand_on_with_commit(alias)
 
@@ -88,6 +103,7 @@ class Notebook:
         before, self._session_key = self._session_key, key_now(self._unit.request)
         if before in {None, self._session_key} or _moves(str(before), self._session_key):
             return
+        self._has_lost_notes = True
         for alias in get_config().topology.by_leader:
             self._unit.state_of(alias).uncarried = True
 

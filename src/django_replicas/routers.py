@@ -1,5 +1,6 @@
 """The routers: where a read goes, what a write means."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -330,7 +331,8 @@ class SessionPinnedRouter(ReplicaRouter):
         """Return the key under which this session's writes to *model* are noted in the cache.
 
         None where there is no session: what was written is carried by a mark then. Called before
-        reads of the model, and after writes to what it shows.
+        reads of the model, and after writes to what it shows. A cache in the database has no model:
+        what stands for it has ``_meta.db_table``, ``app_label`` and ``model_name`` only.
         """
         unit = self.scope().unit
         request = None if unit is None else origin_of(unit).request
@@ -353,6 +355,10 @@ class SessionPinnedRouter(ReplicaRouter):
 
     def reads_leader(self, model: type[Model], unit: Unit) -> bool:
         return self._notebook(unit).is_recent(model, self.is_recently_updated)
+
+    def sets_behind(self, unit: Unit) -> Collection[str]:
+        behind = self._notebook(unit).may_be_behind()
+        return get_config().topology.by_leader.keys() if behind else ()
 
     def note_write(self, alias: str, unit: Unit, tables: frozenset[str] | None) -> None:
         super().note_write(alias, unit, tables)

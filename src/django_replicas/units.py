@@ -244,7 +244,9 @@ class Unit:
 
     def marks_so_far(self) -> Marks:
         """Return what a job that is queued now must see; nothing counts as handed on by it."""
-        owed = [alias for alias, state in list(self.sets.items()) if state.is_owed]
+        # A write that the session's cache carries is owed no more, but a job has no session.
+        states = list(self.sets.items())
+        owed = [alias for alias, state in states if state.is_owed or state.written]
         return merge(self.marks, {alias: lasting(alias) for alias in owed})
 
     def forget(self, *, keep_owed: bool = True) -> None:
