@@ -37,7 +37,7 @@ class ReplicasMiddleware:
         if self.is_async:
             markcoroutinefunction(self)
             # Django would send a plain method to a worker thread, for each request.
-            self.process_view = self.aprocess_view  # type: ignore[assignment]
+            self.process_view = self.aprocess_view  # type: ignore[assignment]  # async
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:

@@ -364,7 +364,7 @@ def _copy_of(shown: Any) -> BaseDatabaseWrapper:
     shown.ensure_connection()
     copy.connection.deserialize(_without_wal(shown.connection.serialize()))
     copy.connection.execute("PRAGMA query_only = ON")
-    return copy  # type: ignore[no-any-return]
+    return copy  # type: ignore[no-any-return]  # the loaded class is untyped
 
 
 def _without_wal(database: bytes) -> bytes:
