@@ -1,6 +1,5 @@
 """A unit of work around each message of any consumer, as the page on jobs shows it."""
 
-import json
 import math
 import queue
 import subprocess
@@ -109,11 +108,11 @@ def test_a_message_takes_the_marks_along():
     messages = queue.Queue()
 
     def produce(body):
-        messages.put({"body": body, "headers": {HEADER: json.dumps(marks_to_send())}})
+        messages.put({"body": body, "headers": {HEADER: marks_to_send()}})
 
     def consume():
         message = messages.get()
-        with Job(json.loads(message["headers"][HEADER])):
+        with Job(message["headers"][HEADER]):
             return title()
 
     with unit_of_work():
@@ -127,28 +126,32 @@ def test_a_message_takes_the_marks_along():
 # Marks to send
 
 
+def carried(text):
+    return [entry.partition(":")[0] for entry in text.split("|") if entry]
+
+
 def test_outside_units_there_is_nothing_to_send():
     """There nobody keeps account of writes."""
     write()
-    assert marks_to_send() == {}
+    assert marks_to_send() == ""
 
 
 def test_a_mark_is_sent_as_often_as_wanted():
     """What is sent with jobs is still owed to the user, and sent after that too."""
     with unit_of_work() as block:
         pin("default")
-        assert [*marks_to_send()] == [*marks_to_send()] == ["default"]
+        assert carried(marks_to_send()) == carried(marks_to_send()) == ["default"]
         assert [*block.unit.take_marks()] == ["default"]
-        assert [*marks_to_send()] == ["default"]
+        assert carried(marks_to_send()) == ["default"]
 
 
 def test_what_a_unit_came_with_is_sent_on():
     """A job that is queued by a request without writes sees what the user wrote before."""
-    later, past = time.time() + 5, time.time() - 1
-    with Job({"default": later}):
-        assert marks_to_send() == {"default": later}
+    later, past = int(time.time()) + 5, time.time() - 1
+    with Job(f"default:{later}"):
+        assert marks_to_send() == f"default:{later}"
     with UnitOfWork(unit=Unit(lambda: {"default": Mark(past)})):
-        assert marks_to_send() == {}
+        assert marks_to_send() == ""
 
 
 def test_where_routing_is_disabled_nothing_is_sent(settings):
@@ -156,7 +159,7 @@ def test_where_routing_is_disabled_nothing_is_sent(settings):
     with unit_of_work():
         write()
         settings.REPLICAS = {**settings.REPLICAS, "ENABLED": False}
-        assert marks_to_send() == {}
+        assert marks_to_send() == ""
 
 
 @pytest.mark.parametrize(
@@ -165,16 +168,15 @@ def test_where_routing_is_disabled_nothing_is_sent(settings):
         None,
         [],
         "default",
-        {"default": "soon"},
-        {"default": True},
-        {"default": None},
-        {"default": math.nan},
-        {"default": -math.inf},
-        {"default": 0},
-        {"replica1": math.inf},
-        {"nobody": math.inf},
-        {1: math.inf},
-        {None: math.inf},
+        "default:soon",
+        "default:-1",
+        "default:0",
+        "replica1:999999999999",
+        "nobody:999999999999",
+        ":999999999999",
+        b"default:999999999999",
+        {"default": math.inf},
+        999999999999,
     ],
 )
 def test_what_cannot_be_marks_is_dropped(sent):
@@ -186,7 +188,7 @@ def test_what_cannot_be_marks_is_dropped(sent):
 def test_a_mark_never_lasts_longer_than_ours(settings):
     """Whoever sent it cannot keep a job on the leader for ever."""
     settings.REPLICAS = {**settings.REPLICAS, "PIN_SECONDS": 2}
-    with Job({"default": math.inf}) as job:
+    with Job("default:999999999999") as job:
         assert title() == "default"
         assert job.unit.marks["default"].deadline <= time.time() + 2
 

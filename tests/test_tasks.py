@@ -144,8 +144,8 @@ def test_a_job_carries_what_its_sender_wrote(jobs):
         assert work.enqueue(1, "read").kwargs == {}
         write()
         for _ in range(2):
-            assert list(work.enqueue(2, kind="read").kwargs[HEADER]) == ["default"]
-        assert list(async_to_sync(work.aenqueue)(3, "read").kwargs[HEADER]) == ["default"]
+            assert work.enqueue(2, kind="read").kwargs[HEADER].startswith("default:")
+        assert async_to_sync(work.aenqueue)(3, "read").kwargs[HEADER].startswith("default:")
         assert list(block.unit.take_marks()) == ["default"]
     assert work.enqueue(4, "read").kwargs == {}
 
@@ -164,7 +164,7 @@ def test_a_job_reads_what_its_sender_wrote(jobs, reports):
 async def test_a_job_on_an_event_loop_reads_what_its_sender_wrote(jobs, reports):
     """A worker that awaits its tasks finds the marks as well."""
     try:
-        await jobs.work_async.acall(1, **{HEADER: {"default": time.time() + 5}})
+        await jobs.work_async.acall(1, **{HEADER: f"default:{int(time.time()) + 5}"})
     finally:
         await sync_to_async(connections.close_all)()
 

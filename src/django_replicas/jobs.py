@@ -13,26 +13,24 @@ from .conf import get_config
 from .leaders import LeaderObserver
 from .marks import merge
 from .pinning import UnitOfWork
-from .stores import believed
+from .stores import as_text, marks_in
 from .units import OUTSIDE, Role, Scope, Unit, current_unit, lasting
 
 HEADER = "django_replicas_marks"
 
 
-def marks_to_send() -> dict[str, float]:
-    """Return what a job that is queued now must see, as plain values for its message.
+def marks_to_send() -> str:
+    """Return what a job that is queued now must see, as text for its message.
 
     Empty where there is nothing to carry, and outside any unit of work. The unit's own response
     carries its marks all the same.
     """
     unit = current_unit()
     if unit is None or not get_config().enabled:
-        return {}
-    now = time.time()
+        return ""
     observers = [each for each in router.routers if isinstance(each, LeaderObserver)]
     behind = {alias: lasting(alias) for each in observers for alias in each.sets_behind(unit)}
-    marks = merge(unit.marks_so_far(), behind).items()
-    return {alias: mark.deadline for alias, mark in marks if not mark.is_past(now)}
+    return as_text(merge(unit.marks_so_far(), behind), time.time())
 
 
 class Job(UnitOfWork):
@@ -46,8 +44,8 @@ class Job(UnitOfWork):
 
     def __init__(self, sent: Any = None, *, role: str | None = None, inline: bool = False) -> None:
         asked = None if role is None else Role(role)
-        super().__init__(asked, Unit(lambda: believed(sent, time.time()), role=asked))
+        super().__init__(asked, Unit(lambda: marks_in(sent, time.time()), role=asked))
         self._inline = inline
 
-    def _begin(self, outer: Scope) -> Scope:
-        return super()._begin(outer if self._inline else OUTSIDE)
+    def _inside(self, outer: Scope) -> Scope:
+        return super()._inside(outer if self._inline else OUTSIDE)

@@ -1,17 +1,21 @@
 """How marks travel from one of a user's requests to the next: codec and expiry only."""
 
+import hmac
 import math
+import re
 import time
-import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
+from urllib.parse import quote, unquote
 
 from django.core.signals import setting_changed
-from django.core.signing import BadSignature, Signer
+from django.core.signing import BadSignature, Signer, b64_encode
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
+from django.utils.crypto import salted_hmac
+from django.utils.encoding import force_bytes
 from django.utils.module_loading import import_string
 
 from .conf import get_config
@@ -48,52 +52,84 @@ class CookieStore:
         if value is None or len(value) > LONGEST_COOKIE:
             return {}
         try:
-            deadlines = _signer().unsign_object(value)
-        except (BadSignature, ValueError, RecursionError, zlib.error):
+            text = _signer().unsign(value)
+        except BadSignature:
             return {}
-        return believed(deadlines, self._clock())
+        return marks_in(text, self._clock())
 
     def save(self, request: HttpRequest, response: HttpResponseBase, marks: Marks) -> None:
         cookie = get_config().cookie
         now = self._clock()
-        deadlines = {
-            alias: math.ceil(mark.deadline)
-            for alias, mark in marks.items()
-            if not mark.is_past(now)
-        }
-        if not deadlines:
+        text = as_text(marks, now)
+        if not text:
             return
         response.set_cookie(
             cookie.name,
-            _signer().sign_object(deadlines),
-            max_age=max(deadlines.values()) - int(now),
+            _signer().sign(text),
             path=cookie.path,
             domain=cookie.domain,
             secure=request.is_secure() if cookie.secure is None else cookie.secure,
             httponly=cookie.httponly,
             samesite=cookie.samesite,
         )
-        patch_vary_headers(response, ["Cookie"])
+        # Django would say it a second time, in a date, for browsers that are gone (RFC 6265, 5.3).
+        last = max(mark.deadline for mark in marks.values())
+        response.cookies[cookie.name]["max-age"] = math.ceil(last) - int(now)
+        if "Vary" in response.headers:
+            patch_vary_headers(response, ["Cookie"])
+        else:
+            response.headers["Vary"] = "Cookie"
 
 
-def believed(deadlines: Any, now: float) -> Marks:
-    """Return the marks in what came from outside, a dict from aliases to deadlines.
+def as_text(marks: Marks, now: float) -> str:
+    """Write the marks that are not past, as ``alias:deadline|alias:deadline``.
 
-    What is anything else, is past or names an unknown alias is dropped in silence.
+    It has no characters that a cookie or a header could not carry as they are; a deadline is
+    rounded up to whole seconds since the epoch.
     """
-    if not isinstance(deadlines, dict):
+    return "|".join(
+        f"{_quoted(alias)}:{math.ceil(mark.deadline)}"
+        for alias, mark in marks.items()
+        if not mark.is_past(now)
+    )
+
+
+def marks_in(text: Any, now: float) -> Marks:
+    """Read what ``as_text`` wrote; what is anything else, past or about no leader is left out."""
+    if not isinstance(text, str):
         return {}
     sets = get_config().topology.by_leader
-    return {
-        alias: Mark(float(min(deadline, now + sets[alias].pin_seconds)))
-        for alias, deadline in deadlines.items()
-        if alias in sets and type(deadline) in (int, float) and deadline > now
-    }
+    marks = {}
+    for entry in text.split("|"):
+        name, _, digits = entry.partition(":")
+        alias = unquote(name)
+        if alias in sets and _WHOLE_SECONDS.fullmatch(digits) and int(digits) > now:
+            marks[alias] = Mark(float(min(int(digits), now + sets[alias].pin_seconds)))
+    return marks
+
+
+# More digits than time has had seconds, and few enough to be read at once.
+_WHOLE_SECONDS = re.compile("[0-9]{1,12}")
+_quoted = cache(partial(quote, safe=""))
+
+
+class MarkSigner(Signer):
+    """Signs just as Django's ``Signer`` does, but derives its key once and not each time."""
+
+    def signature(self, value: str | bytes, key: str | bytes | None = None) -> str:
+        signature = _keyed(self.salt, self.key if key is None else key).copy()
+        signature.update(force_bytes(value))
+        return b64_encode(signature.digest()).decode()
+
+
+@cache
+def _keyed(salt: str, key: str | bytes) -> hmac.HMAC:
+    return salted_hmac(f"{salt}signer", b"", key, algorithm="sha256")
 
 
 @cache
 def _signer() -> Signer:
-    return Signer(salt="django_replicas.marks")
+    return MarkSigner(salt="django_replicas.marks")
 
 
 @cache

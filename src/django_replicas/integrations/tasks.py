@@ -63,5 +63,5 @@ class UnitPerTask(BaseTaskBackend):
 
 def _with_marks(task: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     # Tasks of another class, made for another backend, would hand it to their functions.
-    marks = marks_to_send() if isinstance(task, UnitTask) else {}
+    marks = marks_to_send() if isinstance(task, UnitTask) else ""
     return {**kwargs, HEADER: marks} if marks else kwargs
