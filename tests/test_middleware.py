@@ -1,8 +1,10 @@
 """The request middleware: units, roles, marks in and out, streamed bodies."""
 
 import asyncio
+import gc
 import io
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
@@ -139,6 +141,28 @@ def test_each_request_is_a_unit_of_its_own(send):
     assert None not in units
     assert units[0] is not units[1]
     assert current_unit() is None
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_is_gone_with_its_response(method):
+    """Nothing of a unit is in a cycle: request and all would wait for the garbage collector."""
+
+    def view(request):
+        if method == "POST":
+            write()
+        return titles(request)
+
+    respond(view, method)
+    request = RequestFactory().generic(method, "/")
+    gone = weakref.ref(request)
+    gc.collect()
+    gc.disable()
+    try:
+        ReplicasMiddleware(view)(request)
+        del request
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_unit_is_closed_after_an_exception():

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -134,7 +133,7 @@ def while_pinned(stack, configure):
 
 def with_a_mark(stack, configure):
     unit = Unit(lambda: {"default": Mark.lasting(60)}, role=FOLLOWER)
-    stack.enter_context(Block(lambda scope: replace(scope, unit=unit)))
+    stack.enter_context(Block(lambda scope: scope._replace(unit=unit)))
 
 
 class Rule(NamedTuple):
@@ -224,7 +223,7 @@ def test_every_later_rule_wins_over_a_chosen_follower(rule, any_router, configur
 def test_mark_that_is_past(any_router):
     """A deadline that has passed before the unit's first read sends nothing to the leader."""
     unit = Unit(lambda: {"default": Mark.lasting(-1)}, role=FOLLOWER)
-    with unit_of_work(role="follower"), Block(lambda scope: replace(scope, unit=unit)):
+    with unit_of_work(role="follower"), Block(lambda scope: scope._replace(unit=unit)):
         assert title() in FOLLOWERS
 
 

@@ -53,7 +53,7 @@ def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
         async def view_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             request = _request_without_unit(args)
             if request is not None:
-                return await aserve(request, role, lambda: call(*args, **kwargs))
+                return await aserve(request, role, call, *args, **kwargs)
             with _block(role):
                 return finish_inside(await call(*args, **kwargs))
 
@@ -63,7 +63,7 @@ def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
     def view(*args: P.args, **kwargs: P.kwargs) -> Any:
         request = _request_without_unit(args)
         if request is not None:
-            return serve(request, role, lambda: call(*args, **kwargs))
+            return serve(request, role, call, *args, **kwargs)
         with _block(role):
             return finish_inside(call(*args, **kwargs))
 

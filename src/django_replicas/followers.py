@@ -59,9 +59,10 @@ class Followers:
 
     def _in_turn(self, first: str | None = None) -> list[str]:
         up = self._liveness.those_up(self._set.followers)
-        due = [alias for alias in self._set.followers if alias not in up]
         start = self._start(len(up)) if up else 0
-        in_turn = [*due, *up[start:], *up[:start]]
+        in_turn = [*up[start:], *up[:start]]
+        if up is not self._set.followers:
+            in_turn = [*(alias for alias in self._set.followers if alias not in up), *in_turn]
         return in_turn if first is None else sorted(in_turn, key=lambda alias: alias != first)
 
     def _start(self, count: int) -> int:

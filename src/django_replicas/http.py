@@ -1,7 +1,7 @@
 """A unit of work around one request: marks in, role, marks out, and what is made afterwards."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec
 
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -12,6 +12,8 @@ from .pinning import Block, UnitOfWork, bind
 from .stores import get_mark_store
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
 
+P = ParamSpec("P")
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -20,37 +22,45 @@ def role_of(request: HttpRequest) -> Role:
     return FOLLOWER if request.method in SAFE_METHODS else LEADER
 
 
-def serve(request: HttpRequest, role: Role, respond: Callable[[], Any]) -> Any:
-    """Run *respond* in a unit of its own and let the response carry what the unit wrote.
+def serve(
+    request: HttpRequest, role: Role, view: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+) -> Any:
+    """Call *view* in a unit of its own and let its response carry what the unit wrote.
 
     What is no response goes back as it is.
     """
-    with _unit_of(request, role) as block:
-        return _finished(request, respond(), block.unit)
+    unit = _unit_of(request, role)
+    with UnitOfWork(unit=unit):
+        return _finished(request, view(*args, **kwargs), unit)
 
 
-async def aserve(request: HttpRequest, role: Role, respond: Callable[[], Awaitable[Any]]) -> Any:
+async def aserve(
+    request: HttpRequest,
+    role: Role,
+    view: Callable[P, Awaitable[Any]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Any:
     """Do as ``serve`` does for an awaited response."""
-    with _unit_of(request, role) as block:
+    unit = _unit_of(request, role)
+    with UnitOfWork(unit=unit):
         try:
-            response = await respond()
+            response = await view(*args, **kwargs)
         finally:
-            await block.unit.aend()
-        return _finished(request, response, block.unit)
+            await unit.aend()
+        return _finished(request, response, unit)
 
 
-def _unit_of(request: HttpRequest, role: Role) -> UnitOfWork:
-    unit = Unit(lambda: get_mark_store().load(request), role=role, request=request)
-    return UnitOfWork(unit=unit)
+def _unit_of(request: HttpRequest, role: Role) -> Unit:
+    return Unit(lambda: get_mark_store().load(request), role=role, request=request)
 
 
 def _finished(request: HttpRequest, response: Any, unit: Unit) -> Any:
     if not isinstance(response, HttpResponseBase):
         return response
     unit.end()
-    marks = unit.take_marks() if get_config().enabled else {}
-    if marks:
-        get_mark_store().save(request, response, marks)
+    if unit.owed and get_config().enabled:
+        get_mark_store().save(request, response, unit.take_marks())
     return finish_inside(response)
 
 

@@ -43,14 +43,12 @@ class ReplicasMiddleware:
         if self.is_async:
             return self.__acall__(request)
         respond = as_asked_for(request, self.get_response)
-        response: HttpResponseBase = serve(request, role_of(request), lambda: respond(request))
+        response: HttpResponseBase = serve(request, role_of(request), respond, request)
         return response
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         respond = as_asked_for(request, self.get_response)
-        response: HttpResponseBase = await aserve(
-            request, role_of(request), lambda: respond(request)
-        )
+        response: HttpResponseBase = await aserve(request, role_of(request), respond, request)
         return response
 
     def process_view(self, request: HttpRequest, *view: Any) -> None:

@@ -19,8 +19,10 @@ Pairs = tuple[tuple[str, str], ...]
 def apply_override(request: HttpRequest) -> None:
     """Give the unit of work the role that is configured for the view of a resolved request."""
     pairs = get_config().view_overrides
+    if not pairs:
+        return
     match, unit = request.resolver_match, current_unit()
-    if not pairs or match is None or unit is None:
+    if match is None or unit is None:
         return
     role = overrides_of(pairs).role_of(match)
     if role is not None:

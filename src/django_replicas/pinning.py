@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Token
-from dataclasses import replace
 from functools import wraps
 from inspect import isasyncgenfunction, isgeneratorfunction
 from types import TracebackType
@@ -31,10 +30,14 @@ class Block:
     def __init__(self, change: Callable[[Scope], Scope]) -> None:
         self._change = change
 
+    def _inside(self, outer: Scope) -> Scope:
+        """Return what holds inside the block."""
+        return self._change(outer)
+
     def __enter__(self) -> Self:
         if self._token is not None:
             raise RuntimeError("This block was entered before; make a new one for each `with`.")
-        self._token = current.set(self._change(current_scope()))
+        self._token = current.set(self._inside(current_scope()))
         return self
 
     def __exit__(
@@ -67,7 +70,7 @@ def follower(alias: str) -> Block:
 
 def as_role(role: Role) -> Block:
     """Give the unit another role inside the block."""
-    return Block(lambda scope: replace(scope, block_role=role))
+    return Block(lambda scope: scope._replace(block_role=role))
 
 
 class pin(Block):
@@ -142,18 +145,16 @@ class UnitOfWork(Block):
     """
 
     def __init__(self, role: Role | None = None, unit: Unit | None = None) -> None:
-        super().__init__(self._begin)
+        # Given its own method to keep, it would keep itself, and the request, for the collector.
         self._role = role
         self.unit = Unit(role=role) if unit is None else unit
-        self._outer: Unit | None = None
 
-    def _begin(self, outer: Scope) -> Scope:
+    def _inside(self, outer: Scope) -> Scope:
         # Made now, the routers see what a raw cursor writes before the first model is asked for.
         _ = router.routers
         # A server's thread may have an implicit unit; its requests have nothing to do with it.
         is_nobodys = outer.thread is not None and self.unit.request is not None
         if outer.unit is not None and outer.inside and not is_nobodys:
-            self._outer = outer.unit
             self.unit.begin_inside(outer.unit)
         return Scope(self.unit, inside=True, overrides=outer.overrides)
 
@@ -164,8 +165,8 @@ class UnitOfWork(Block):
             super().__exit__(*exc)
             # It would keep the unit, and so the request, until the thread's next one.
             this_thread.forget()
-            if self._outer is not None:
-                self.unit.end_inside(self._outer)
+            if self.unit.outer is not None:
+                self.unit.end_inside(self.unit.outer)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         return each_call_inside(lambda: UnitOfWork(self._role), function)
@@ -220,5 +221,5 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
 
     What the function writes or pins there holds for the whole unit.
     """
-    scope = replace(current_scope(), thread=None)
+    scope = current_scope()._replace(thread=None)
     return each_call_inside(lambda: Block(lambda _: scope), function)

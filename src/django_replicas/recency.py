@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
@@ -83,7 +82,7 @@ class Recency:
 def _on_leaders(scope: Scope) -> Scope:
     # A cache in the database asks the router where to; it must neither ask back here, nor pin.
     leaders = dict.fromkeys(get_config().topology.by_leader, LEADER)
-    return replace(scope, unit=scope.unit or Unit(), overrides=leaders)
+    return scope._replace(unit=scope.unit or Unit(), overrides=leaders)
 
 
 @cache

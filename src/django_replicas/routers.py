@@ -1,7 +1,6 @@
 """The routers: where a read goes, what a write means."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -38,7 +37,7 @@ from .units import (
     current_scope_here,
     running_loop,
 )
-from .writes import UNKNOWN_WRITE, classify, is_plain_select, text_of
+from .writes import READ, UNKNOWN_WRITE, classify, text_of
 
 # What holds until the unit's state, its role or a transaction changes.
 SETTLED = {
@@ -143,7 +142,7 @@ class ReplicaRouter(LeaderObserver):
         )
         tally = unit.count(answer)
         if config.trace:
-            unit.trace.append(Decision(*answer, _label(model)))
+            unit.remember(Decision(*answer, _label(model)))
         if routed.receivers:
             routed.send_robust(model, alias=answer[0], reason=answer[1], unit=scope.unit)
         if self._may_be_repeated(answer, scope, config):
@@ -233,13 +232,14 @@ class ReplicaRouter(LeaderObserver):
         return replica_set.leader
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
-        if isinstance(sql, str) and is_plain_select(sql):
+        text = sql if type(sql) is str else text_of(sql, connection)
+        statement = UNKNOWN_WRITE if text is None else classify(text, connection.vendor)
+        if statement is READ:
             return
         config = get_config()
         if config.writes_at != "execution" or connection.alias not in config.topology.by_leader:
             return
-        text = text_of(sql, connection)
-        tables = (UNKNOWN_WRITE if text is None else classify(text, connection.vendor)).tables
+        tables = statement.tables
         if tables is None or not tables <= config.leader_tables:
             self._meet_write(connection.alias, config, tables)
 
@@ -347,7 +347,7 @@ class SessionPinnedRouter(ReplicaRouter):
     def scope(self) -> Scope:
         scope = current_scope()
         if not scope.inside and (unit := unit_of_other_middleware()) is not None:
-            scope = replace(scope, unit=unit, inside=True)
+            scope = scope._replace(unit=unit, inside=True)
         if scope.inside and scope.unit is not None:
             # Whatever is asked first: log-out changes the session's key, and may write nothing.
             self._notebook(scope.unit)

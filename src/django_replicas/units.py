@@ -8,12 +8,12 @@ set and reset by token.
 
 import asyncio
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
@@ -135,14 +135,14 @@ class Unit:
         self._marks: Marks | None = None
         self._role = role
         self._at_end: list[Callable[[], None]] = []
-        self._tallies: defaultdict[Answer, Tally] = defaultdict(Tally)
+        self._tallies: dict[Answer, Tally] = {}
         self.request = request
         self.outer: Unit | None = None
         self.has_ended = False
         self.notes: dict[object, Any] = {}
         self.sets: dict[str, SetState] = {}
         self.taken: Marks = {}
-        self.trace: deque[Decision] = deque(maxlen=TRACE_LENGTH)
+        self.trace: Sequence[Decision] = ()
         self.version = object()
 
     @property
@@ -175,9 +175,15 @@ class Unit:
 
     def count(self, answer: Answer) -> Tally:
         """Count one read answered so."""
-        tally = self._tallies[answer]
+        tally = self._tallies.get(answer) or self._tallies.setdefault(answer, Tally())
         tally.reads += 1
         return tally
+
+    def remember(self, decision: Decision) -> None:
+        """Keep a decision in the trace; the oldest give way."""
+        if not isinstance(self.trace, deque):
+            self.trace = deque(self.trace, maxlen=TRACE_LENGTH)
+        self.trace.append(decision)
 
     def state_of(self, alias: str) -> SetState:
         """Return what the unit holds about the set that *alias* leads."""
@@ -234,12 +240,12 @@ class Unit:
 
         Empty when nothing was written or pinned since marks were last taken.
         """
-        owed = self.owed
-        if not owed:
+        made = {alias: lasting(alias) for alias in self.owed}
+        if not made:
             return {}
-        for alias in owed:
+        for alias in made:
             self.sets[alias].uncarried = False
-        self._marks = self.taken = merge(self.marks, {alias: lasting(alias) for alias in owed})
+        self._marks = self.taken = merge(self.marks, made)
         return self._marks
 
     def marks_so_far(self) -> Marks:
@@ -267,8 +273,7 @@ def lasting(alias: str) -> Mark:
     return Mark.lasting(get_config().topology.by_leader[alias].pin_seconds)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scope:
+class Scope(NamedTuple):
     """What holds in one place of the code.
 
     ``inside`` is False outside any unit, also in a ``follower()`` block there, which has a unit
@@ -279,7 +284,7 @@ class Scope:
     unit: Unit | None = None
     inside: bool = False
     block_role: Role | None = None
-    overrides: Mapping[str, Role] = field(default_factory=dict)
+    overrides: Mapping[str, Role] = MappingProxyType({})
     pinned: frozenset[str] = frozenset()
     thread: object | None = None
 
@@ -298,10 +303,10 @@ class Scope:
     def pinning(self, alias: str) -> "Scope":
         if not self.inside or alias not in get_config().topology.by_leader:
             return self
-        return replace(self, pinned=self.pinned | {alias})
+        return self._replace(pinned=self.pinned | {alias})
 
     def overriding(self, alias: str, role: Role) -> "Scope":
-        return replace(self, unit=self.unit or Unit(), overrides={**self.overrides, alias: role})
+        return self._replace(unit=self.unit or Unit(), overrides={**self.overrides, alias: role})
 
 
 OUTSIDE = Scope()
