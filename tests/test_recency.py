@@ -14,7 +14,8 @@ class FullCache(type(caches.create_connection("default"))):
     """Keeps nothing under some keys, and says so, as a memcached does that has no room."""
 
     def set_many(self, data, timeout=None, version=None):
-        return [key for key in data if key == "refused"]
+        taken = {key: value for key, value in data.items() if key != "refused"}
+        return ["refused"] * (len(taken) < len(data)) + super().set_many(taken, timeout, version)
 
 
 class Clock:
@@ -35,18 +36,51 @@ def local(settings):
 def test_what_was_noted_is_found():
     """Each key is its own."""
     recency = Recency("default")
-    assert recency.note(["a", "b"], 60)
+    assert keeps(recency, "a", "b") == {"a", "b"}
     assert recency.noted(["a", "b", "c"]) == {"a", "b"}
     assert recency.is_noted("a")
     assert not recency.is_noted("c")
+
+
+def keeps(recency, *keys):
+    """Have a write noted under the keys; return those that are."""
+    return recency.kept(keys, recency.note(dict.fromkeys(keys, 60.0)))
 
 
 def test_a_key_that_is_refused_is_told(settings):
     """Who asked for the note has to carry the write by other means."""
     settings.CACHES = {"default": PARTIAL}
     recency = Recency("default")
-    assert recency.note(["kept"], 60)
-    assert not recency.note(["kept", "refused"], 60)
+    assert keeps(recency, "kept") == {"kept"}
+    assert keeps(recency, "kept", "refused") == {"kept"}
+
+
+@pytest.mark.parametrize("backend", ["dummy.DummyCache", "db.DatabaseCache"])
+def test_a_cache_that_keeps_nothing_and_says_nothing(backend, settings):
+    """The dummy never does, one in the database while its table is missing."""
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    assert keeps(Recency("default"), "a") == frozenset()
+
+
+def test_a_cache_that_is_full(settings):
+    """What it drops for want of room counts as dropped."""
+    settings.CACHES = {"default": LOCAL | {"OPTIONS": {"MAX_ENTRIES": 3, "CULL_FREQUENCY": 0}}}
+    assert keeps(Recency("default"), "a", "b", "c", "d") == {"d"}
+
+
+def test_an_older_note_is_not_taken_for_the_new_one(settings):
+    """It would end before the followers have the write; what is no note at all is none."""
+    settings.CACHES = {"default": PARTIAL}
+    for older in (1.0, "of somebody else"):
+        super(FullCache, caches["default"]).set_many({"refused": older})
+        assert keeps(Recency("default"), "refused") == frozenset()
+
+
+def test_each_key_is_noted_for_its_own_time(settings):
+    """One unit may write to sets whose followers lag differently."""
+    recency = Recency("default")
+    moment = recency.note({"short": -5.0, "long": 60.0})
+    assert recency.kept(["short", "long"], moment) == {"long"}
 
 
 def test_a_cache_that_fails_is_left_alone_for_a_while(settings, caplog):
@@ -58,13 +92,13 @@ def test_a_cache_that_fails_is_left_alone_for_a_while(settings, caplog):
     for _ in range(3):
         assert recency.noted(["a"]) is None
         assert recency.is_noted("a")
-        assert not recency.note(["a"], 60)
+        assert not keeps(recency, "a")
     clock.now = 10.0
     assert recency.noted(["a"]) is None, "tried again, and logged no more"
     settings.CACHES = {"default": LOCAL}
     assert recency.noted(["a"]) is None, "not asked yet"
     clock.now = 20.0
     assert recency.noted(["a"]) == frozenset()
-    assert recency.note(["a"], 60)
+    assert keeps(recency, "a")
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
     assert caplog.messages[-1] == "The cache 'default' is back."

@@ -21,7 +21,7 @@ from django.core.cache import cache, caches
 from django.core.management import call_command
 from django.core.signals import setting_changed
 from django.db import connections, transaction
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
@@ -30,6 +30,7 @@ from django_replicas.jobs import marks_to_send
 from django_replicas.reasons import Reason
 from django_replicas.recency import key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
+from django_replicas.stores import get_mark_store
 from django_replicas.units import current_unit
 from servers.memcached import Memcached, MemcachedNotFound
 from servers.waiting import wait_until
@@ -152,6 +153,11 @@ def raw(request):
     return HttpResponse()
 
 
+def write_to_both(request):
+    Shelf.objects.using("other").update(name="other")
+    return write(request)
+
+
 def inner(request):
     with unit_of_work():
         save_book()
@@ -224,6 +230,7 @@ urlpatterns = [
             label,
             see_label,
             raw,
+            write_to_both,
             inner,
             read_inside,
         ),
@@ -901,6 +908,80 @@ def test_a_cache_that_fails(settings, caplog, visitor):
     settings.CACHES = {"default": LOCAL}
     visitor.cookies[COOKIE] = ""
     assert reads(visitor, leaders=[])
+
+
+@pytest.mark.parametrize("backend", ["dummy.DummyCache", "db.DatabaseCache"])
+@pytest.mark.parametrize("door", [Client, AsyncClient])
+def test_a_cache_that_keeps_nothing(backend, door, settings, visitor):
+    """The dummy, and one in the database without its table: no error, no note, but a mark."""
+    settings.CACHES = {"default": {"BACKEND": f"django.core.cache.backends.{backend}"}}
+    sender = door()
+    sender.cookies = visitor.cookies
+    post = sender.post if door is Client else async_to_sync(sender.post)
+    assert COOKIE in post("/write").cookies
+    assert reads(visitor, leaders=["book", "shelf"])
+
+
+def test_a_cache_that_keeps_nothing_when_the_key_changes(settings, configure, visitor):
+    """What could not be moved is carried by a mark."""
+    visitor.post("/write")
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.FullCache"}}
+    assert COOKIE in visitor.get("/cycle_then_read").cookies
+    assert reads(visitor, leaders=["book", "shelf"])
+
+
+class FullCache(type(caches.create_connection("default"))):
+    """Has room for nothing more, and says nothing."""
+
+    def set_many(self, data, timeout=None, version=None):
+        return []
+
+
+class CountingCache(type(caches.create_connection("default"))):
+    """Remembers what it was asked."""
+
+    calls = ()
+
+    def get_many(self, keys, version=None):
+        CountingCache.calls = [*CountingCache.calls, "get_many"]
+        return super().get_many(keys, version)
+
+    def set_many(self, data, timeout=None, version=None):
+        CountingCache.calls = [*CountingCache.calls, "set_many"]
+        return super().set_many(data, timeout, version)
+
+
+@pytest.mark.parametrize("page", ["write", "label", "write_to_both"])
+def test_what_a_write_asks_of_the_cache(page, settings, visitor):
+    """One note and one look whether it is there, however many models and sets were written."""
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.CountingCache"}}
+    CountingCache.calls = []
+    assert COOKIE not in visitor.post(f"/{page}").cookies
+    assert CountingCache.calls == ["set_many", "get_many"]
+    CountingCache.calls = []
+    where(visitor)
+    assert CountingCache.calls == ["get_many"] * 2, "one for each model that is read"
+
+
+def test_one_of_two_sets_is_carried(settings, visitor):
+    """Where the cache keeps the note of one and drops the other's, one mark is made."""
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.NoShelves"}}
+    NoShelves.sessions = [visitor.session.session_key]
+    visitor.post("/write_to_both")
+    request = HttpRequest()
+    request.COOKIES = {COOKIE: visitor.cookies[COOKIE].value}
+    assert list(get_mark_store().load(request)) == ["other"]
+
+
+class NoShelves(type(caches.create_connection("default"))):
+    """Drops what is noted of shelves."""
+
+    sessions = ()
+
+    def set_many(self, data, timeout=None, version=None):
+        shelves = {key_of(session, "shop_shelf") for session in NoShelves.sessions}
+        kept = {key: value for key, value in data.items() if key not in shelves}
+        return super().set_many(kept, timeout, version)
 
 
 def test_log_in_while_the_cache_fails(settings, user, visitor):

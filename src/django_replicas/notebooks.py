@@ -1,7 +1,7 @@
 """What a unit wrote, handed on to the next units of its session; and what it was told itself."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Notebook:
 
     def may_be_behind(self) -> bool:
         """Tell whether the session wrote anything lately, in this unit or before it."""
-        keys = {self._cache_key(model) for model in models_showing(None)} - {None}
+        keys = self._keys_of(None) - {None}
         if self._has_lost_notes or not keys:
             return self._has_lost_notes
         found = None if on_event_loop() else get_recency().noted([str(key) for key in keys])
@@ -70,27 +70,32 @@ class Notebook:
     def _close(self) -> None:
         self._is_over = True
         self._follow_session()
-        for alias in list(self._written):
-            self._hand_on(alias)
+        self._hand_on(list(self._written))
 
     def _hand_on_with_commit(self, alias: str) -> None:
         if connections[alias].in_atomic_block:
-            transaction.on_commit(partial(self._hand_on, alias), using=alias)
+            transaction.on_commit(partial(self._hand_on, [alias]), using=alias)
         else:
             self._follow_session()
-            self._hand_on(alias)
+            self._hand_on([alias])
 
-    def _hand_on(self, alias: str) -> None:
-        if alias in self._written and self._is_noted(alias, self._written.pop(alias)):
-            self._unit.state_of(alias).uncarried = False
+    def _hand_on(self, aliases: list[str]) -> None:
+        """Note what was written, and leave to a mark what the session's next units may not find."""
+        with _noting:
+            written = {each: self._written.pop(each) for each in aliases if each in self._written}
+        keys = {alias: self._keys_of(tables) for alias, tables in written.items()}
+        known = {alias: {key for key in keys[alias] if key is not None} for alias in written}
+        moment = get_recency().note(_seconds_of(known))
+        carried = [each for each in written if known[each] and known[each] == keys[each]]
+        if not carried or not self._has_session():
+            return
+        kept = get_recency().kept(set().union(*map(known.__getitem__, carried)), moment)
+        for alias in carried:
+            if known[alias] <= kept:
+                self._unit.state_of(alias).uncarried = False
 
-    def _is_noted(self, alias: str, tables: frozenset[str] | None) -> bool:
-        """Note the models that show *tables*; tell whether the session's next units will see it."""
-        keys = {self._cache_key(model) for model in models_showing(tables)}
-        known = {key for key in keys if key is not None}
-        lag = get_config().topology.by_leader[alias].recency_seconds
-        is_noted = bool(known) and get_recency().note(known, lag)
-        return is_noted and known == keys and self._has_session()
+    def _keys_of(self, tables: frozenset[str] | None) -> set[str | None]:
+        return {self._cache_key(model) for model in models_showing(tables)}
 
     def _has_session(self) -> bool:
         # Without the middleware, a key that the client sent may be another site's.
@@ -108,6 +113,13 @@ class Notebook:
             self._unit.state_of(alias).uncarried = True
 
 
+def _seconds_of(keys: Mapping[str, set[str]]) -> dict[str, float]:
+    """Return for how long to note each key: the longest lag of the leaders that it is for."""
+    sets = get_config().topology.by_leader
+    by_lag = sorted((sets[alias].recency_seconds, alias) for alias in keys)
+    return {key: lag for lag, alias in by_lag for key in keys[alias]}
+
+
 def _moves(before: str, now: str | None) -> bool:
     """Tell whether all that was noted under one session key now is under the other."""
     tables = {model._meta.db_table for model in models_showing(None)}
@@ -116,4 +128,6 @@ def _moves(before: str, now: str | None) -> bool:
     if now is None or not found:
         return found == frozenset()
     longest = max(each.recency_seconds for each in get_config().topology.sets)
-    return get_recency().note([key_of(now, table_of[key]) for key in found], longest)
+    keys = {key_of(now, table_of[key]) for key in found}
+    moment = get_recency().note(dict.fromkeys(keys, longest))
+    return get_recency().kept(keys, moment) == keys

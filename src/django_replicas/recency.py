@@ -4,8 +4,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
-from functools import cache
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, partial
 from typing import TypeVar
 
 from django.core.cache import BaseCache, caches
@@ -52,12 +52,26 @@ class Recency:
         """Return those of the keys with a write noted under them, None where nobody knows."""
         return self._attempt(lambda cache: frozenset(cache.get_many(keys)))
 
-    def note(self, keys: Collection[str], seconds: float) -> bool:
-        """Note a write under each key, to be seen for so long at least; tell whether it was."""
-        # A cache counts whole seconds, and memcached's clock may be one behind.
-        timeout = math.ceil(seconds) + 1
-        notes = dict.fromkeys(keys, time.time())
-        return self._attempt(lambda cache: not cache.set_many(notes, timeout)) or False
+    def note(self, seconds: Mapping[str, float]) -> float:
+        """Note a write under each key, to be seen for so many seconds at least; return the moment.
+
+        Whether it worked is known when it is read back.
+        """
+        now = time.time()
+        for lag in set(seconds.values()):
+            notes = {key: now for key, value in seconds.items() if value == lag}
+            # A cache counts whole seconds, and memcached's clock may be one behind.
+            self._attempt(partial(_set, notes, math.ceil(lag) + 1))
+        return now
+
+    def kept(self, keys: Collection[str], moment: float) -> frozenset[str]:
+        """Return those of the keys with a note from *moment* or later, read back in one call.
+
+        A cache in the database swallows its errors, the dummy keeps nothing, and a full one drops
+        what it has no room for: none of them says so.
+        """
+        found = self._attempt(lambda cache: cache.get_many(keys)) or {}
+        return frozenset(key for key, note in found.items() if _is_since(note, moment))
 
     def _attempt(self, work: Callable[[BaseCache], T]) -> T | None:
         if not self._liveness.may_try(self._alias):
@@ -77,6 +91,14 @@ class Recency:
             logger.error(
                 "The cache %r fails, so that sessions read the leader: %r", self._alias, error
             )
+
+
+def _is_since(note: object, moment: float) -> bool:
+    return isinstance(note, float) and note >= moment
+
+
+def _set(notes: dict[str, float], timeout: int, cache: BaseCache) -> None:
+    cache.set_many(notes, timeout)
 
 
 def _on_leaders(scope: Scope) -> Scope:
