@@ -25,7 +25,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
-from django_replicas import leader, pin, unit_of_work, unpin_all
+from django_replicas import leader, pin, unit_of_work, unpin_all, use_follower, use_leader
 from django_replicas.jobs import marks_to_send
 from django_replicas.reasons import Reason
 from django_replicas.recency import key_of
@@ -109,6 +109,29 @@ def begin_session(request):
     """Write, and have a session only when the response is made."""
     request.session["visited"] = True
     return write(request)
+
+
+def begin_session_and_fail(request):
+    begin_session(request)
+    raise ValueError
+
+
+def count(request):
+    request.session["count"] = request.session.get("count", 0) + int(request.GET.get("by", 1))
+    return write(request) if request.method == "POST" else HttpResponse()
+
+
+def count_then_read(request):
+    count(request)
+    return read(request)
+
+
+decorated, read_decorated = use_leader(count), use_follower(read)
+
+
+def log_in_and_fail(request):
+    log_in(request)
+    return write_and_fail(request)
 
 
 def log_in(request):
@@ -218,24 +241,28 @@ async def on_loop(request):
 
 
 urlpatterns = [
-    path(view.__name__, view)
-    for view in [
-        *(read, read_async, write, write_async, write_and_fail, write_and_fail_async, log_in),
-        *(
-            begin_session,
-            log_out,
-            log_out_then_read,
-            queue,
-            cycle_then_read,
-            label,
-            see_label,
-            raw,
-            write_to_both,
-            inner,
-            read_inside,
-        ),
-        *(stream, stream_async, in_transaction, in_block, pinned, cached, see_cached, on_loop),
-    ]
+    *(path("decorated", decorated), path("read_decorated", read_decorated)),
+    *(
+        path(view.__name__, view)
+        for view in [
+            *(read, read_async, write, write_async, write_and_fail, write_and_fail_async, log_in),
+            *(
+                begin_session,
+                log_out,
+                log_out_then_read,
+                queue,
+                cycle_then_read,
+                label,
+                see_label,
+                raw,
+                write_to_both,
+                *(begin_session_and_fail, log_in_and_fail, count, count_then_read),
+                inner,
+                read_inside,
+            ),
+            *(stream, stream_async, in_transaction, in_block, pinned, cached, see_cached, on_loop),
+        ]
+    ),
 ]
 
 
@@ -723,10 +750,47 @@ def test_no_session_yet():
 
 
 def test_a_session_that_begins_with_the_write():
-    """Its key is known when it is saved, after the view; no mark is needed."""
+    """Its key is noted when it is saved, after the view; and a mark is made as well, because
+    `SessionMiddleware` does not send the key with every response.
+    """
     client = Client()
-    assert COOKIE not in client.post("/begin_session").cookies
+    assert COOKIE in client.post("/begin_session").cookies
+    client.cookies.pop(COOKIE)
     assert reads(client, leaders=["book"])
+
+
+def test_a_session_that_the_client_is_not_told_of():
+    """After a status of 500 it has none, and what it wrote is carried by the mark alone."""
+    client = Client(raise_request_exception=False)
+    response = client.post("/begin_session_and_fail")
+    assert (response.status_code, list(response.cookies)) == (500, [COOKIE])
+    assert reads(client, leaders=["book", "shelf"])
+
+
+@pytest.mark.parametrize("door", [Client, AsyncClient])
+def test_a_log_in_that_the_client_is_not_told_of(door, user, visitor):
+    """Its old session is gone, and its new one is nobody's."""
+    sender = door(raise_request_exception=False)
+    sender.cookies = visitor.cookies
+    post = sender.post if door is Client else async_to_sync(sender.post)
+    response = post("/log_in_and_fail")
+    assert response.status_code == 500
+    assert COOKIE in response.cookies
+    assert django_settings.SESSION_COOKIE_NAME not in response.cookies
+    assert reads(visitor, leaders=["book", "shelf"])
+
+
+@pytest.mark.parametrize("engine", ["db", "signed_cookies"])
+def test_a_decorated_view_without_the_middleware(engine, settings):
+    """Its unit ends before the session's key is final, so that a mark goes with the response."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.MIDDLEWARE = [SESSIONS]
+    client = Client()
+    client.post("/decorated")
+    client.cookies.pop(COOKIE)
+    assert client.cookies[settings.SESSION_COOKIE_NAME].value
+    assert COOKIE in client.post("/decorated").cookies
+    assert where(client, "read_decorated")["book"] == "default"
 
 
 def test_no_session_middleware(settings, visitor):
@@ -764,11 +828,14 @@ def user():
 
 
 def test_recency_moves_along_when_the_user_logs_in(user, visitor):
-    """Log-in gives the session another key."""
+    """Log-in gives the session another key. What it writes itself is marked as well, because
+    `SessionMiddleware` does not send the key with every response.
+    """
     visitor.post("/write")
     before = visitor.session.session_key
-    assert COOKIE not in visitor.post("/log_in").cookies
+    assert COOKIE in visitor.post("/log_in").cookies
     assert visitor.session.session_key != before
+    visitor.cookies.pop(COOKIE)
     assert reads(visitor, leaders=["book"])
 
 
@@ -825,8 +892,24 @@ def test_signed_cookie_sessions(settings):
     """Their key is all that they hold, another with every change, and moves recency each time."""
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     client = Client()
-    client.post("/begin_session")
-    assert reads(client, leaders=["book"])
+    client.post("/count")
+    client.cookies.pop(COOKIE)
+    for _ in range(3):
+        assert reads(client, leaders=["book"], page="count_then_read")
+
+
+def test_signed_cookie_sessions_of_requests_at_once(settings):
+    """The slower response overwrites the key that the write was noted under; its mark is left."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    client, slower = Client(), Client()
+    client.get("/count_then_read")
+    slower.cookies = client.cookies.copy()
+    assert COOKIE in client.post("/count").cookies
+    where(slower, "count_then_read?by=2")
+    name = settings.SESSION_COOKIE_NAME
+    assert slower.cookies[name].value != client.cookies[name].value
+    client.cookies[name] = slower.cookies[name].value
+    assert reads(client, leaders=["book", "shelf"])
 
 
 def test_a_key_does_not_show_its_session():

@@ -87,7 +87,7 @@ class Notebook:
         known = {alias: {key for key in keys[alias] if key is not None} for alias in written}
         moment = get_recency().note(_seconds_of(known))
         carried = [each for each in written if known[each] and known[each] == keys[each]]
-        if not carried or not self._has_session():
+        if not carried or not self._keeps_its_session():
             return
         kept = get_recency().kept(set().union(*map(known.__getitem__, carried)), moment)
         for alias in carried:
@@ -97,9 +97,15 @@ class Notebook:
     def _keys_of(self, tables: frozenset[str] | None) -> set[str | None]:
         return {self._cache_key(model) for model in models_showing(tables)}
 
-    def _has_session(self) -> bool:
-        # Without the middleware, a key that the client sent may be another site's.
-        return self._unit.request is None or hasattr(self._unit.request, "session")
+    def _keeps_its_session(self) -> bool:
+        """Tell whether the client is sure to come again with the key that it came with."""
+        request = self._unit.request
+        if request is None:
+            return True
+        # Without the middleware, a key that the client sent may be another site's. Inside of it,
+        # nobody knows yet what it will send; and it sends no new key with a response of status 500.
+        is_known = hasattr(request, "session") and not self._unit.ends_before_its_session
+        return is_known and key_now(request) == key_that_came(request)
 
     def _follow_session(self) -> None:
         """Have what is noted under the session's former key hold under its new one."""

@@ -105,7 +105,8 @@ class Unit:
     answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``taken`` are the marks
     that were handed on last. ``version`` is another object after every pin, write and change of
     role. ``outer`` is the unit that this one was begun in, and in ``notes`` each router may keep
-    what it remembers of the unit.
+    what it remembers of the unit. A unit that begins when its request has a session already
+    ``ends_before_its_session`` is saved.
     """
 
     __slots__ = (
@@ -114,6 +115,7 @@ class Unit:
         "_marks",
         "_role",
         "_tallies",
+        "ends_before_its_session",
         "has_ended",
         "notes",
         "outer",
@@ -137,6 +139,7 @@ class Unit:
         self._at_end: list[Callable[[], None]] = []
         self._tallies: dict[Answer, Tally] = {}
         self.request = request
+        self.ends_before_its_session = hasattr(request, "session")
         self.outer: Unit | None = None
         self.has_ended = False
         self.notes: dict[object, Any] = {}
