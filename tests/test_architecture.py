@@ -29,7 +29,7 @@ STOREYS = [
     {"explain", "panels"},
     {"forced", "checks/databases", "checks/routing"},
     {"middleware"},
-    {"checks/requests", "checks/servers", "checks/settings", "test"},
+    {"checks/requests", "checks/servers", "checks/settings", "checks/views", "test"},
     {"status", "integrations/celery", "integrations/tasks"},
     {"management/__init__", "management/commands/__init__", "management/commands/replicas"},
     {"checks/__init__"},

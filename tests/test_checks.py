@@ -51,6 +51,10 @@ DATABASE_ROUTERS.insert(0, "shop_settings.Elsewhere")
 DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 CACHES = {"default": {"BACKEND": DATABASE_CACHE, "LOCATION": "cached"}}
 """,
+    "W016": """
+ROOT_URLCONF, urlpatterns = "shop_settings", []
+REPLICAS["VIEW_OVERRIDES"] = {"serach": "follower"}
+""",
 }
 POSTGRESQL = {
     "ENGINE": "django.db.backends.postgresql",
@@ -466,6 +470,12 @@ def test_middleware_is_a_choice_where_views_opt_in(settings):
 REFUSED = "which is refused until something pins it"
 REFUSED_BY_ROLE = "which is refused in requests that only read"
 PINS = "and all later reads go there"
+NOTED = "and the rest of the request reads there, as do users without a session for a while"
+SESSION_PINNED = "django_replicas.routers.SessionPinnedRouter"
+SHARED_CACHE = {
+    "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+    "LOCATION": "/nowhere",
+}
 
 
 @pytest.mark.parametrize(
@@ -475,11 +485,13 @@ PINS = "and all later reads go there"
         (LEADER_FOLLOWER, True, REFUSED_BY_ROLE),
         (LEADER_FOLLOWER, False, PINS),
         (GREEDY, True, PINS),
+        (SESSION_PINNED, True, NOTED),
     ],
 )
 def test_sessions_saved_by_every_request(settings, router, check_role, happens):
     """A list of leader models that forgets the session makes each request a writing one."""
     settings.DATABASE_ROUTERS = [router]
+    settings.CACHES = {"default": SHARED_CACHE}
     settings.SESSION_SAVE_EVERY_REQUEST = True
     rest = {**settings.REPLICAS, "CHECK_ROLE_ON_WRITE": check_role}
     settings.REPLICAS = {**rest, "LEADER_MODELS": ["shop.Book"]}
@@ -516,12 +528,14 @@ def test_sessions_that_are_not_saved_by_every_request(settings, changes):
 
 
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "default": SHARED_CACHE,
     "slow": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cached"},
 }
 
 
-@pytest.mark.parametrize(("router", "happens"), [(STRICT, REFUSED), (GREEDY, PINS)])
+@pytest.mark.parametrize(
+    ("router", "happens"), [(STRICT, REFUSED), (GREEDY, PINS), (SESSION_PINNED, NOTED)]
+)
 def test_caches_in_the_database(settings, router, happens):
     """The cache is named, and what filling it does."""
     settings.DATABASE_ROUTERS = [router]
@@ -529,6 +543,21 @@ def test_caches_in_the_database(settings, router, happens):
     assert ids() == ["W011"]
     assert "The cache 'slow' is kept in the database" in ours()[0].msg
     assert happens in ours()[0].msg
+
+
+def test_a_cache_in_the_database_for_the_routers_notes(settings):
+    """What the router notes in it is no write; what others keep in the default cache is."""
+    settings.DATABASE_ROUTERS = [SESSION_PINNED]
+    settings.CACHES = CACHES
+    settings.REPLICAS = {**settings.REPLICAS, "RECENCY_CACHE": "slow"}
+    assert ours() == []
+    settings.CACHES = {"default": CACHES["slow"]}
+    settings.REPLICAS = {**settings.REPLICAS, "RECENCY_CACHE": "default"}
+    assert ids() == ["W011"]
+    settings.DATABASE_ROUTERS = [GREEDY]
+    settings.CACHES = CACHES
+    settings.REPLICAS = {**settings.REPLICAS, "RECENCY_CACHE": "slow"}
+    assert ids() == ["W011"]
 
 
 def test_what_is_written_outside_the_sets_is_nobodys_business(settings):

@@ -16,6 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 
 from django_replicas import get_pinned, pin, use_follower, use_leader
+from django_replicas.checks import check_views
 from django_replicas.http import serve
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.overrides import Overrides, apply_override, overrides_of
@@ -408,3 +409,69 @@ def test_an_error_in_a_named_module_is_not_hidden(override, tmp_path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         Client().get("/function")
     assert "broken_views" not in sys.modules
+
+
+# The check
+
+
+def unknown(settings, *names):
+    """Have each of the names in the setting; return what the check says of them."""
+    overrides = dict.fromkeys(names, "leader")
+    settings.REPLICAS = {**settings.REPLICAS, "VIEW_OVERRIDES": overrides}
+    return check_views()
+
+
+def test_names_that_are_right(settings):
+    """Whatever names a view in a request is known to the check."""
+    assert unknown(settings, *(name for _, name in NAMES)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("funtion", "Did you mean 'function'?"),
+        ("blog-de:detial", "Did you mean 'blog-de:detail'?"),
+        (f"{HERE}.Site.indx", f"Did you mean '{HERE}.Site.index'?"),
+        (f"{HERE}.title", None),
+        ("blog:function", None),
+        ("zzz", "Correct it, or remove it."),
+    ],
+)
+def test_a_name_that_no_view_has(settings, name, remedy):
+    """It is named, and so is what is most like it."""
+    (message,) = unknown(settings, "function", name, "coroutine")
+    assert message.id == "django_replicas.W016"
+    assert message.msg == (
+        f'REPLICAS["VIEW_OVERRIDES"] names {name!r}, which no view of {HERE} is called, neither by '
+        "URL name nor by import path: it does nothing."
+    )
+    assert remedy is None or message.hint.startswith(f"{remedy} See ")
+    assert message.hint.endswith("/checks.html#django-replicas-w016")
+
+
+@pytest.mark.parametrize("module", ["no_such_urls", "broken_urls", "empty_urls", None])
+def test_a_urlconf_that_is_not_to_be_had(settings, tmp_path, monkeypatch, module):
+    """Django's own checks say what is wrong with it; without one there are no views to name."""
+    (tmp_path / "broken_urls.py").write_text("1 / 0")
+    (tmp_path / "empty_urls.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ROOT_URLCONF = module
+    assert unknown(settings, "titel") == []
+    del settings.ROOT_URLCONF
+    assert unknown(settings, "titel") == []
+
+
+def test_a_view_named_in_a_module_that_fails(settings, tmp_path, monkeypatch):
+    """The check says so, and goes on."""
+    (tmp_path / "broken_views.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    (message,) = unknown(settings, "broken_views.index", "function")
+    assert "'broken_views.index', whose module cannot be imported: " in message.msg
+    assert "division by zero" in message.msg
+
+
+def test_nothing_is_walked_where_nothing_is_routed(settings):
+    """Without names, and without sets, there is nothing to say."""
+    assert unknown(settings) == []
+    settings.REPLICAS = {"VIEW_OVERRIDES": {"titel": "leader"}}
+    assert check_views() == []

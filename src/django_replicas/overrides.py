@@ -79,6 +79,13 @@ class Overrides:
 overrides_of = lru_cache(maxsize=1)(Overrides)
 
 
+def names_of(match: ResolverMatch) -> Iterator[str]:
+    """Yield what ``VIEW_OVERRIDES`` may call a view, aliases for the same object aside."""
+    yield from _url_names(match)
+    for layer in _layers(match.func):
+        yield from _paths(layer)
+
+
 def _url_names(match: ResolverMatch) -> Iterator[str]:
     if match.url_name:
         yield ":".join([*match.namespaces, match.url_name])

@@ -5,5 +5,13 @@ from .requests import check_requests
 from .routing import check_routing
 from .servers import check_servers
 from .settings import check_settings
+from .views import check_views
 
-__all__ = ["check_databases", "check_requests", "check_routing", "check_servers", "check_settings"]
+__all__ = [
+    "check_databases",
+    "check_requests",
+    "check_routing",
+    "check_servers",
+    "check_settings",
+    "check_views",
+]

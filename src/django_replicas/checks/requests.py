@@ -103,7 +103,7 @@ def _ordinary(models: set[type[Model]], config: Config) -> list[type[Model]]:
 def _database_caches(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
     for name in settings.CACHES:
         cache = caches[name]
-        if not isinstance(cache, DatabaseCache):
+        if not isinstance(cache, DatabaseCache) or _is_for_notes_alone(name, ours, config):
             continue
         leader = _leader_of(cache.cache_model_class, ours, config)
         if leader is not None:
@@ -114,6 +114,11 @@ def _database_caches(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessa
                 "Use another cache, or keep it in a database outside the sets, which a router of "
                 'REPLICAS["DELEGATE_ROUTERS"] names for the app "django_cache".',
             )
+
+
+def _is_for_notes_alone(name: str, ours: ReplicaRouter, config: Config) -> bool:
+    # The router's own notes are no writes of a unit; Django's default cache holds other things.
+    return isinstance(ours, SessionPinnedRouter) and name == config.recency_cache != "default"
 
 
 def _leader_of(model: type[Model], ours: ReplicaRouter, config: Config) -> str | None:
@@ -129,4 +134,6 @@ def _what_happens(ours: ReplicaRouter, config: Config) -> str:
         return "which is refused until something pins it"
     if isinstance(ours, LeaderFollowerRouter) and config.check_role_on_write:
         return "which is refused in requests that only read"
+    if isinstance(ours, SessionPinnedRouter):
+        return "and the rest of the request reads there, as do users without a session for a while"
     return "and all later reads go there"
