@@ -7,11 +7,15 @@ follower ever replicates here, so that who does not ask the leader does not see 
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Barrier
+from urllib.parse import quote
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -1071,6 +1075,58 @@ def test_log_in_while_the_cache_fails(settings, user, visitor):
     """Nobody knows what to move, so a mark is made."""
     settings.CACHES = {"default": NOT_TO_BE_REACHED}
     assert COOKIE in visitor.get("/cycle_then_read").cookies
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def page():
+    """What the Python blocks of the page define, in their order, for models of these tests."""
+    defined = {"Album": Book, "Price": Shelf}
+    for block in BLOCK.findall(PAGE.read_text()):
+        code = textwrap.dedent(block)
+        if "class " in code:
+            exec(code, defined)
+    return defined
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "session-pinned.rst"
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("tenant", ["one", "two words", "line\u2028break", "a" * 4000, "ü"])
+def test_the_tenants_of_the_page(tenant, page, settings, in_memcached):
+    """Whatever a client calls itself is a key for memcached, and nobody else's."""
+    settings.DATABASE_ROUTERS = [page["TenantRouter"]()]
+    cache.clear()
+    name = quote(tenant)
+    one, colleague, other = (
+        add_session(Client(headers={"X-Tenant": each})) for each in (name, name, f"{name}!")
+    )
+    assert COOKIE not in one.post("/write").cookies
+    for visitor in (one, colleague):
+        assert reads(visitor, leaders=["book"])
+        assert reads(visitor, leaders=["book"], page="read_inside")
+    assert reads(other, leaders=[])
+    assert reads(add_session(Client()), leaders=[])
+    assert book() == "default", "outside any unit"
+
+
+def test_the_session_of_the_page(page, settings, visitor):
+    """One key for all models."""
+    settings.DATABASE_ROUTERS = [page["WholeSessionRouter"]()]
+    assert reads(visitor, leaders=[])
+    visitor.post("/raw?sql=UPDATE shop_shelf SET name=name")
+    assert reads(visitor, leaders=["book", "shelf"])
+
+
+def test_the_prices_of_the_page(page, settings, visitor):
+    """One model always, the others by the session."""
+    settings.DATABASE_ROUTERS = [page["PricesRouter"]()]
+    assert reads(visitor, leaders=["shelf"])
+    visitor.post("/write")
+    assert reads(visitor, leaders=["book", "shelf"])
 
 
 # A real memcached
