@@ -4,15 +4,18 @@ import json
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import connections
+from django.db import connections, router
 from django.db.backends.signals import connection_created
 
+from django_replicas import unit_of_work
 from django_replicas.conf import get_config
 from django_replicas.explain import RULES, SITUATIONS, explain, explanation_lines, rule_of
 from django_replicas.followers import followers_of
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter
 from django_replicas.shortcuts import this_thread
+from django_replicas.signals import routed
+from django_replicas.units import current_unit
 
 from .shop.models import Book
 
@@ -179,10 +182,47 @@ def test_inside_a_transaction(monkeypatch):
     assert explanation.facts[6][1].startswith("A transaction is open here.")
 
 
-def test_leaves_nothing_behind():
-    """No shortcut keeps a unit that was made up for the question."""
+@pytest.mark.parametrize("keys", [{}, {"TRACE": True}])
+def test_leaves_nothing_behind(use, keys):
+    """The unit that asks goes on as it was, and no shortcut keeps one that was made up."""
+    use(**keys)
     explain(Book)
     assert this_thread.shortcut.scope is None
+    shortcut = this_thread.shortcut
+    with unit_of_work(role="leader"):
+        router.db_for_read(Book)
+        mine, before = this_thread.shortcut, dict(current_unit().counts)
+        assert (mine is shortcut) is bool(keys)
+        explain(Book)
+        assert this_thread.shortcut is mine
+        assert current_unit().counts == before
+
+
+def test_nobody_is_told():
+    """A read that is only asked about is no read for those who count them."""
+    told = []
+
+    def tell(sender, **kwargs):
+        told.append(kwargs["alias"])
+
+    routed.connect(tell)
+    try:
+        explain(Book)
+        assert told == []
+        with unit_of_work(role="leader"):
+            router.db_for_read(Book)
+        assert told == ["default"]
+    finally:
+        routed.disconnect(tell)
+
+
+def test_no_turn_is_taken(use):
+    """Whose turn it is next does not depend on who has looked."""
+    use(BALANCE="round_robin", SETS={"default": [*BOTH, "lonely"]})
+    followers = followers_of(get_config().topology.by_leader["default"])
+    in_turn = [followers.name() for _ in range(3)]
+    assert answers()[0] == ((*BOTH, "lonely"), 10)
+    assert followers.name() == in_turn[0]
 
 
 def test_lines():

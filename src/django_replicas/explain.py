@@ -1,4 +1,7 @@
-"""Which rule would answer a read of a model now, and why: asked of the routers, without any I/O."""
+"""Which rule would answer a read of a model now, and why: asked of the routers, without any I/O.
+
+It leaves no trace: no signal is sent, and no follower's turn is taken.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +16,6 @@ from .leaders import is_in_transaction
 from .pinning import Block
 from .reasons import Answer, Reason
 from .routers import ReplicaRouter
-from .shortcuts import this_thread
 from .tables import aligned
 from .topology import ReplicaSet
 from .units import FOLLOWER, LEADER, Role, Scope, Unit
@@ -96,7 +98,6 @@ def explain(model: type[Model]) -> Explanation:
     """Ask the project's routers as Django would, in a new unit of each role and outside any."""
     config = get_config()
     verdicts = tuple(_verdict(model, situation, config) for situation in SITUATIONS)
-    this_thread.forget()
     replica_set = _set_of(model, config)
     return Explanation(
         model=model._meta.label,
@@ -128,9 +129,10 @@ def _verdict(model: type[Model], situation: Situation, config: Config) -> Verdic
 def _new_unit(situation: Situation, config: Config) -> Unit:
     """Make a unit that has its followers already, so that none is tried."""
     unit = Unit(role=situation.role)
+    unit.is_made_up = True
     for replica_set in config.topology.sets:
-        name = followers_of(replica_set).name()
-        settled = (name, Reason.FOLLOWER) if name else (replica_set.leader, Reason.NO_FOLLOWER)
+        up = followers_of(replica_set).those_up()
+        settled = (up[0], Reason.FOLLOWER) if up else (replica_set.leader, Reason.NO_FOLLOWER)
         state = unit.state_of(replica_set.leader)
         state.untried = True
         state.settle(settled)
@@ -150,11 +152,7 @@ def _possible(answer: Answer, config: Config) -> tuple[str, ...]:
     replica_set = config.topology.set_of(alias)
     if reason is not Reason.FOLLOWER or replica_set is None:
         return (alias,)
-    return tuple(each for each in replica_set.followers if _seconds_down(replica_set, each) is None)
-
-
-def _seconds_down(replica_set: ReplicaSet, alias: str) -> float | None:
-    return followers_of(replica_set).down_for(alias)
+    return tuple(followers_of(replica_set).those_up())
 
 
 def rule_of(reason: Reason) -> int | None:
@@ -198,7 +196,8 @@ def _transaction(leader: str) -> str:
 
 
 def _liveness(replica_set: ReplicaSet) -> str:
-    down = [each for each in replica_set.followers if _seconds_down(replica_set, each) is not None]
+    up = followers_of(replica_set).those_up()
+    down = [each for each in replica_set.followers if each not in up]
     if down:
         return f"This process met {_listed(down)} down, and leaves it alone."
     return "This process knows of no follower that is down. None was tried for this answer."

@@ -3,7 +3,7 @@
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.core.signals import setting_changed
 from django.db import Error, connections
@@ -53,12 +53,16 @@ class Followers:
         """Return a follower that is not known to be down, without any I/O, or None."""
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
+    def those_up(self) -> Sequence[str]:
+        """Return the followers that are not known to be down, without any I/O, nor taking turns."""
+        return self._liveness.those_up(self._set.followers)
+
     def down_for(self, alias: str) -> float | None:
         """Return for how many seconds more *alias* is left alone, None where it is not."""
         return self._liveness.down_for(alias)
 
     def _in_turn(self, first: str | None = None) -> list[str]:
-        up = self._liveness.those_up(self._set.followers)
+        up = self.those_up()
         start = self._start(len(up)) if up else 0
         in_turn = [*up[start:], *up[:start]]
         if up is not self._set.followers:
@@ -98,7 +102,7 @@ class Followers:
             self._set.downtime,
             error,
         )
-        if not self._liveness.those_up(self._set.followers):
+        if not self.those_up():
             logger.error(
                 "No follower of %r is left: its leader serves all reads.", self._set.leader
             )

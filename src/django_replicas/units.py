@@ -106,7 +106,8 @@ class Unit:
     that were handed on last. ``version`` is another object after every pin, write and change of
     role. ``outer`` is the unit that this one was begun in, and in ``notes`` each router may keep
     what it remembers of the unit. A unit that begins when its request has a session already
-    ``ends_before_its_session`` is saved.
+    ``ends_before_its_session`` is saved. One that ``is_made_up`` only asks what would be answered,
+    so that nobody is told of its reads.
     """
 
     __slots__ = (
@@ -117,6 +118,7 @@ class Unit:
         "_tallies",
         "ends_before_its_session",
         "has_ended",
+        "is_made_up",
         "notes",
         "outer",
         "request",
@@ -142,6 +144,7 @@ class Unit:
         self.ends_before_its_session = hasattr(request, "session")
         self.outer: Unit | None = None
         self.has_ended = False
+        self.is_made_up = False
         self.notes: dict[object, Any] = {}
         self.sets: dict[str, SetState] = {}
         self.taken: Marks = {}
