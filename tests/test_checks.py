@@ -348,24 +348,44 @@ def test_libpq_may_be_told_by_its_environment(databases_are, settings, monkeypat
     assert ours() == []
 
 
+class WithoutALimit:
+    """A driver whose signature says as little as mysqlclient's."""
+
+    @staticmethod
+    def connect(*args, **kwargs):
+        """Never called."""
+
+
+NO_LIMIT = "has no time limit: while its machine does not answer, requests wait for minutes."
+TEN_SECONDS = (
+    "may take the 10 seconds that its driver allows: while its machine does not answer, requests "
+    "wait that long."
+)
+
+
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("driver", "options", "said"),
     [
-        ({"connect_timeout": 2}, []),
-        ({"read_default_file": "shop.cnf"}, []),
-        ({}, ["W004", "W005"]),
+        (pymysql, {"connect_timeout": 2}, None),
+        (pymysql, {"read_default_file": "shop.cnf"}, None),
+        (pymysql, {}, TEN_SECONDS),
+        (pymysql, {"connect_timeout": 0}, NO_LIMIT),
+        (WithoutALimit, {}, NO_LIMIT),
+        (WithoutALimit, {"connect_timeout": 2}, None),
     ],
 )
-def test_connections_to_mysql(databases_are, settings, monkeypatch, options, found):
-    """The same holds for MySQL, whose drivers do not read what libpq does."""
+def test_connections_to_mysql(databases_are, settings, monkeypatch, driver, options, said):
+    """The same holds for MySQL, whose drivers do not read what libpq does; PyMySQL has a limit."""
     monkeypatch.setitem(sys.modules, "MySQLdb", pymysql)
+    monkeypatch.setattr("django.db.backends.mysql.base.DatabaseWrapper.Database", driver)
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
     settings.REPLICAS = {"SETS": {"default": ["replica1"]}}
     mysql = {**POSTGRESQL, "ENGINE": "django.db.backends.mysql"}
-    own = {"OPTIONS": options, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": bool(options)}
-    databases_are(default=mysql, replica1={**mysql, **own})
+    databases_are(default=mysql, replica1={**mysql, "OPTIONS": options, "CONN_MAX_AGE": 60})
     # Not by way of all checks: Django's own connect to MySQL.
-    assert sorted(each.id.removeprefix("django_replicas.") for each in check_databases()) == found
+    told = {each.id.removeprefix("django_replicas."): each.msg for each in check_databases()}
+    assert sorted(told) == (["W005"] if said is None else ["W004", "W005"])
+    assert said is None or told["W004"] == f"Connecting to the follower 'replica1' {said}"
 
 
 def test_files_are_opened_at_once(databases_are):

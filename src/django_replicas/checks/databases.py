@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 from django.core.checks import CheckMessage, register
@@ -26,7 +27,7 @@ def check_databases(**kwargs: Any) -> list[CheckMessage]:
             *_different_engines(pair),
             *_atomic_follower(pair),
             *_not_mirrored(pair),
-            *_endless_connecting(pair),
+            *_slow_connecting(pair),
             *_unchecked_connections(pair),
         ]
     return messages
@@ -86,14 +87,30 @@ def _not_mirrored(pair: Pair) -> Iterator[CheckMessage]:
         )
 
 
-def _endless_connecting(pair: Pair) -> Iterator[CheckMessage]:
-    if vendor_of(pair.follower) in OVER_A_NETWORK and not _may_time_out(pair.follower):
-        yield warning(
-            "W004",
-            f"Connecting to the follower {pair.follower!r} has no time limit: while its machine "
-            "does not answer, requests wait for minutes.",
-            'Add "connect_timeout": 2 to the OPTIONS of its entry in DATABASES.',
-        )
+def _slow_connecting(pair: Pair) -> Iterator[CheckMessage]:
+    if vendor_of(pair.follower) not in OVER_A_NETWORK or _may_time_out(pair.follower):
+        return
+    seconds = _drivers_timeout(pair.follower)
+    if seconds is None:
+        limit, wait = "has no time limit", "for minutes"
+    else:
+        limit, wait = f"may take the {seconds:g} seconds that its driver allows", "that long"
+    yield warning(
+        "W004",
+        f"Connecting to the follower {pair.follower!r} {limit}: while its machine does not answer, "
+        f"requests wait {wait}.",
+        'Add "connect_timeout": 2 to the OPTIONS of its entry in DATABASES.',
+    )
+
+
+def _drivers_timeout(alias: str) -> float | None:
+    """Return the seconds that the driver takes by itself, as PyMySQL does, None if it has none."""
+    if "connect_timeout" in options_of(alias):
+        return None
+    connection: Any = connections[alias]
+    parameters = signature(connection.Database.connect).parameters
+    default = parameters["connect_timeout"].default if "connect_timeout" in parameters else None
+    return default if isinstance(default, int | float) else None
 
 
 def _may_time_out(alias: str) -> bool:

@@ -11,6 +11,8 @@ from django.core.checks import CheckMessage, Tags, register
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_replicas.writability import refuses_writes
+
 from .databases import OVER_A_NETWORK, connect_timeout_of
 from .members import Pair, leaders, pairs, settings_of, vendor_of
 from .messages import warning
@@ -18,14 +20,6 @@ from .messages import warning
 # For connecting, where the settings do not say; for answering once connected.
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_ANSWER = 2.0
-
-IS_READ_ONLY = {
-    "postgresql": (
-        "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
-    ),
-    # The second is how a reader of Amazon Aurora shows itself.
-    "mysql": "SELECT @@global.read_only, @@global.innodb_read_only",
-}
 
 
 class Answer(NamedTuple):
@@ -121,7 +115,9 @@ def _ask(alias: str) -> bool | None:
         if connection.vendor == "sqlite":
             open_file(connection)
             return None
-        return _is_read_only(connection)
+        read_only = refuses_writes(connection)
+        # Of others it is only known that they can be reached.
+        return read_only if connection.vendor in OVER_A_NETWORK else None
 
 
 def open_file(connection: BaseDatabaseWrapper) -> None:
@@ -132,14 +128,6 @@ def open_file(connection: BaseDatabaseWrapper) -> None:
     if not name.startswith("file:") and not Path(name).exists():
         raise FileNotFoundError(f"there is no file {name}")
     connection.ensure_connection()
-
-
-def _is_read_only(connection: BaseDatabaseWrapper) -> bool | None:
-    with connection.cursor() as cursor:
-        if connection.vendor not in IS_READ_ONLY:
-            return None
-        cursor.execute(IS_READ_ONLY[connection.vendor])
-        return any(value not in (0, "0", "OFF") for value in cursor.fetchone())
 
 
 def seconds_to_connect(alias: str, default: float) -> float:
