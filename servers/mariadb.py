@@ -1,7 +1,8 @@
-"""A MariaDB server, made in a second and gone without a trace.
+"""MariaDB servers, made in a second and gone without a trace.
 
-    with Server() as server:
-        server.execute("SET GLOBAL read_only = 1")
+    with Server() as leader, Server(number=2) as follower:
+        follower.follow(leader)
+        leader.execute("CREATE TABLE app.album (id INT)")
 
 It needs MariaDB's programs on this machine; an unpacked package will do.
 """
@@ -22,6 +23,7 @@ from servers.waiting import wait_until
 
 VARIABLE = "DJANGO_REPLICAS_MARIADB_ROOT"
 APP = "app"
+REPLICATION = "replication"
 
 
 class MariaDBNotFound(ServerError):
@@ -44,10 +46,15 @@ def find_root() -> Path:
 
 
 class Server:
-    """One server in a folder of its own. It keeps its port and its data while it is down."""
+    """One server in a folder of its own. It keeps its port and its data while it is down.
 
-    def __init__(self) -> None:
+    Those of one replication have different numbers.
+    """
+
+    def __init__(self, number: int = 1) -> None:
         self._root = find_root()
+        self._number = number
+        self._follows = False
         self.port = free_port()
         self.password = secrets.token_urlsafe()
         self._process: ServerProcess | None = None
@@ -77,6 +84,8 @@ class Server:
                 *self._options(),
                 *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
                 *("--innodb-buffer-pool-size=32M", "--performance-schema=OFF"),
+                *(f"--server-id={self._number}", "--log-bin=binlog", "--log-slave-updates"),
+                *(["--read-only"] if self._follows else []),
                 *(f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"),
             ],
             log=self.folder / "log",
@@ -97,8 +106,43 @@ class Server:
         """Let the frozen server go on."""
         self._started.thaw()
 
+    def follow(self, leader: "Server") -> None:
+        """Replicate what the leader writes and has written, by GTID, and take no writes of others.
+
+        What both have from the beginning is in neither's log.
+        """
+        leader.execute(
+            f"CREATE USER {REPLICATION}@'127.0.0.1' IDENTIFIED BY '{leader.password}'; "
+            f"GRANT REPLICATION SLAVE ON *.* TO {REPLICATION}@'127.0.0.1'"
+        )
+        self._follows = True
+        self.execute(
+            f"SET GLOBAL read_only = 1; CHANGE MASTER TO MASTER_HOST = '127.0.0.1', "
+            f"MASTER_PORT = {leader.port}, MASTER_USER = '{REPLICATION}', "
+            f"MASTER_PASSWORD = '{leader.password}', MASTER_CONNECT_RETRY = 1, "
+            "MASTER_USE_GTID = slave_pos; START SLAVE"
+        )
+        self.wait_for(leader)
+
+    def wait_for(self, leader: "Server") -> None:
+        """Return when this follower shows all that the leader has written so far."""
+        position = leader.position()
+        wait_until(lambda: self.position(of="slave") == position, "the follower has caught up")
+
+    def position(self, of: str = "binlog") -> str:
+        """Return the GTID position of what this server wrote, or "slave" for what it replayed."""
+        return self.execute(f"SELECT @@global.gtid_{of}_pos").strip()
+
+    def pause_replay(self) -> None:
+        """Let this follower go on showing what it shows now, until resumed."""
+        self.execute("STOP SLAVE SQL_THREAD")
+
+    def resume_replay(self) -> None:
+        """Let this follower catch up; `wait_for` returns when it has."""
+        self.execute("START SLAVE SQL_THREAD")
+
     def execute(self, statement: str) -> str:
-        """Run one statement as superuser and return what MariaDB's own client prints."""
+        """Run statements as superuser and return what MariaDB's own client prints."""
         done = subprocess.run(
             [
                 str(self._root / "usr/bin/mariadb"),

@@ -58,3 +58,25 @@ def databases(pristine, django_db_blocker):
 def traced(settings):
     """Keep each unit's answers; with a trace there are no shortcuts, all rules are asked."""
     settings.REPLICAS = {**settings.REPLICAS, "TRACE": True}
+
+
+@pytest.fixture
+def databases_are(monkeypatch):
+    """Return a function that puts other entries of ``DATABASES`` in place for the test."""
+    aliases = set()
+
+    def put(**entries):
+        configured = connections.configure_settings({"default": {}, **entries})
+        for alias in entries:
+            monkeypatch.setitem(connections.settings, alias, configured[alias])
+        aliases.update(entries)
+        forget_connections()
+
+    def forget_connections():
+        for connection in connections.all(initialized_only=True):
+            if connection.alias in aliases:
+                connection.close()
+                del connections[connection.alias]
+
+    yield put
+    forget_connections()

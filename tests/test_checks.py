@@ -2,7 +2,6 @@
 
 import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pymysql
@@ -77,27 +76,6 @@ def ids():
 def no_variables_of_libpq(monkeypatch):
     monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
     monkeypatch.delenv("PGSERVICE", raising=False)
-
-
-@pytest.fixture
-def databases_are(monkeypatch):
-    """Return a function that puts other entries of ``DATABASES`` in place for the test."""
-    aliases = []
-
-    def put(**entries):
-        configured = connections.configure_settings({"default": {}, **entries})
-        for alias in entries:
-            monkeypatch.setitem(connections.settings, alias, configured[alias])
-            aliases.append(alias)
-        forget_connections()
-
-    def forget_connections():
-        for alias in aliases:
-            with suppress(AttributeError):
-                del connections[alias]
-
-    yield put
-    forget_connections()
 
 
 # From a settings file

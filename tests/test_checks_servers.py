@@ -2,7 +2,6 @@
 
 import re
 import threading
-from contextlib import suppress
 
 import pytest
 from django.core.management import call_command
@@ -36,28 +35,6 @@ def members(cluster):
 
 def entry(server, **own):
     return {**server.django_database(), "TEST": {"MIRROR": "default"}, **own}
-
-
-@pytest.fixture
-def databases_are(monkeypatch):
-    """Return a function that puts other entries of ``DATABASES`` in place for the test."""
-    aliases = set()
-
-    def put(**entries):
-        configured = connections.configure_settings({"default": {}, **entries})
-        for alias in entries:
-            monkeypatch.setitem(connections.settings, alias, configured[alias])
-        aliases.update(entries)
-        forget_connections()
-
-    def forget_connections():
-        for alias in aliases:
-            with suppress(AttributeError):
-                connections[alias].close()
-                del connections[alias]
-
-    yield put
-    forget_connections()
 
 
 @pytest.fixture
