@@ -2,7 +2,6 @@
 
 import os
 import time
-from itertools import cycle, islice
 
 import pytest
 from celery import Celery, signals
@@ -20,9 +19,9 @@ from .jobs.crew import (
     FOLLOWERS,
     Crew,
     check_all_began_with_nothing,
-    check_workers_did_several,
+    check_all_took_part,
 )
-from .jobs.reports import KINDS, VARIABLE, Failure, read_reports, title, write
+from .jobs.reports import VARIABLE, Failure, mixed, read_reports, reports_of, title, write
 
 
 @pytest.fixture(autouse=True)
@@ -246,15 +245,17 @@ def send(redis):
 TASKS = {"as leader": "work_as_leader", "as follower": "work_as_follower", "retry": "work_twice"}
 
 
-def send_mixed(send, count):
+def send_mixed(send, count, workers):
     """Send jobs of all kinds; return how many reports they will leave."""
-    kinds = list(islice(cycle(KINDS), count))
-    for number, kind in enumerate(kinds):
-        if kind in TASKS:
+    jobs_of_all_kinds = mixed(count, workers)
+    for number, kind in jobs_of_all_kinds:
+        if kind == "meet":
+            send("meet_others", number, workers)
+        elif kind in TASKS:
             send(TASKS[kind], number)
         else:
             send("work", number, kind)
-    return count + kinds.count("retry")
+    return reports_of(jobs_of_all_kinds)
 
 
 WORKER = ("celery", "-A", "tests.jobs.app", "worker", "--without-gossip", "--without-mingle")
@@ -262,9 +263,9 @@ WORKER = ("celery", "-A", "tests.jobs.app", "worker", "--without-gossip", "--wit
 
 def test_hundreds_of_tasks_in_processes(crew, send):
     """Two processes, jobs of all kinds, one that takes too long, one whose process is killed."""
-    send("work_too_long", -1)
-    hanging = send("hang", -2)
-    expected = send_mixed(send, 380) + len(["too long", "interrupted", "hang"])
+    send("work_too_long", -10)
+    hanging = send("hang", -11)
+    expected = send_mixed(send, 380, workers=2) + len(["too long", "interrupted", "hang"])
     with crew.worker("prefork", *WORKER, "--pool=prefork", "--concurrency=2") as worker:
         crew.wait_for_kind("hang", worker)
         hanging.revoke(terminate=True, signal="SIGKILL")
@@ -274,14 +275,14 @@ def test_hundreds_of_tasks_in_processes(crew, send):
     assert {tuple(report["pinned"]) for report in in_the_midst} == {("default",)}
     began = [report for report in reports if report not in in_the_midst]
     check_all_began_with_nothing(began)
-    check_workers_did_several(began)
+    check_all_took_part(began, workers=2)
 
 
 def test_hundreds_of_tasks_in_threads(crew, send):
     """Four threads, jobs of all kinds."""
-    expected = send_mixed(send, 380)
+    expected = send_mixed(send, 380, workers=4)
     with crew.worker("threads", *WORKER, "--pool=threads", "--concurrency=4") as worker:
         reports = crew.wait_for(expected, worker)
 
     check_all_began_with_nothing(reports)
-    check_workers_did_several(reports)
+    check_all_took_part(reports, workers=4)

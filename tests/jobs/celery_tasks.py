@@ -5,7 +5,7 @@ from threading import Event
 from celery.exceptions import SoftTimeLimitExceeded
 
 from .app import app
-from .reports import DEEDS, pin_for_good, report, write
+from .reports import DEEDS, meet, pin_for_good, report, write
 
 
 @app.task
@@ -31,6 +31,11 @@ def work_twice(self, number):
     if not self.request.retries:
         write()
         raise self.retry(countdown=0)
+
+
+@app.task
+def meet_others(number, workers):
+    meet(number, workers)
 
 
 @app.task

@@ -3,10 +3,12 @@
 import json
 import os
 import threading
+from itertools import cycle, islice
 from pathlib import Path
 
 from django_replicas import follower, get_newly_pinned, get_pinned, leader, pin, use_leader
 from django_replicas.units import current_scope, current_unit
+from servers.waiting import wait_until
 from tests.shop.models import Book
 
 VARIABLE = "DJANGO_REPLICAS_TEST_REPORTS"
@@ -38,6 +40,14 @@ def report(number, kind, attempt=0):
         os.write(file, line)
     finally:
         os.close(file)
+
+
+def meet(number, workers):
+    """Report, and go on when so many workers are in the midst of a job of this number at once."""
+    report(number, "meet")
+    here = json.dumps({"number": number, "kind": "meet"}).strip("{}")
+    reports = Path(os.environ[VARIABLE])
+    wait_until(lambda: reports.read_text().count(here) == workers, "the others", timeout=120)
 
 
 def read_reports(path):
@@ -84,3 +94,20 @@ DEEDS = {
     "change role": change_role,
 }
 KINDS = [*DEEDS, "as leader", "as follower", "retry"]
+
+
+def mixed(count, workers):
+    """Return numbers and kinds of jobs, so many of all kinds.
+
+    At the beginning, in the middle and at the end all workers have to meet, so that none of them
+    does all the work.
+    """
+    jobs = list(enumerate(islice(cycle(KINDS), count)))
+    first, middle, last = ([(number, "meet")] * workers for number in (-1, -2, -3))
+    half = count // 2
+    return [*first, *jobs[:half], *middle, *jobs[half:], *last]
+
+
+def reports_of(jobs):
+    """Return how many reports these jobs leave."""
+    return len(jobs) + [kind for _, kind in jobs].count("retry")

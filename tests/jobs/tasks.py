@@ -5,7 +5,7 @@ from django.tasks import task
 
 from django_replicas import pin, use_follower, use_leader
 
-from .reports import DEEDS, report, write
+from .reports import DEEDS, meet, report, write
 
 
 @task
@@ -39,6 +39,11 @@ def work_twice(number, attempt=0):
     if not attempt:
         write()
         work_twice.enqueue(number, attempt=1)
+
+
+@task
+def meet_others(number, workers):
+    meet(number, workers)
 
 
 @task
