@@ -86,16 +86,17 @@ def _set(unit: Unit, leader: str) -> dict[str, Any]:
     return {
         "leader": leader,
         "follower": _follower(state),
+        "why_none": "none was needed" if state.settled is None else "none was left",
         "written": state.written,
         "pinned": state.pins > 0,
     }
 
 
-def _follower(state: SetState) -> str:
+def _follower(state: SetState) -> str | None:
     if state.settled is None:
-        return "none was needed"
+        return None
     alias, reason = state.settled
-    return alias if reason is Reason.FOLLOWER else "none was left"
+    return alias if reason is Reason.FOLLOWER else None
 
 
 def _marks(marks: Marks) -> list[dict[str, Any]]:
