@@ -9,16 +9,16 @@ It needs MariaDB's programs on this machine; an unpacked package will do.
 
 import os
 import secrets
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from servers.afterwards import Afterwards
+from servers.folders import folder_for
 from servers.ports import free_port
-from servers.process import ServerError, ServerProcess, hand_over, owned
+from servers.process import ServerError, ServerProcess, hand_over, run
+from servers.startable import Startable
 from servers.waiting import wait_until
 
 VARIABLE = "DJANGO_REPLICAS_MARIADB_ROOT"
@@ -45,7 +45,7 @@ def find_root() -> Path:
     return root
 
 
-class Server:
+class Server(Startable):
     """One server in a folder of its own. It keeps its port and its data while it is down.
 
     Those of one replication have different numbers.
@@ -57,24 +57,21 @@ class Server:
         self._follows = False
         self.port = free_port()
         self.password = secrets.token_urlsafe()
-        self._process: ServerProcess | None = None
+
+    def __repr__(self) -> str:
+        return f"<MariaDB {self._number} on port {self.port}>"
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="django-replicas-mariadb-"))
-        self._removal = Afterwards('rm -rf -- "$1"', str(self.folder))
-        try:
+        with ExitStack() as undo:
+            self.folder, self._held = undo.enter_context(folder_for("mariadb"))
+            undo.callback(self._end)
             self._make_data()
             self.start()
-        except BaseException:
-            self.__exit__()
-            raise
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.is_running:
-            self._process.thaw()
-            self._process.kill()
-        self._removal.run_now()
+        self._undo.close()
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
@@ -89,22 +86,10 @@ class Server:
                 *(f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"),
             ],
             log=self.folder / "log",
-            inherited=[self._removal.fd],
+            inherited=[self._held],
             env=self._environment(),
         )
         wait_until(self._is_ready, "MariaDB is ready")
-
-    def kill(self) -> None:
-        """End the server with SIGKILL."""
-        self._started.kill()
-
-    def freeze(self) -> None:
-        """Let the server accept connections and answer nothing."""
-        self._started.freeze()
-
-    def thaw(self) -> None:
-        """Let the frozen server go on."""
-        self._started.thaw()
 
     def follow(self, leader: "Server") -> None:
         """Replicate what the leader writes and has written, by GTID, and take no writes of others.
@@ -171,12 +156,6 @@ class Server:
             "OPTIONS": {"connect_timeout": 2, **options},
         }
 
-    @property
-    def _started(self) -> ServerProcess:
-        if self._process is None:
-            raise ServerError("The server was never started.")
-        return self._process
-
     def _options(self) -> list[str]:
         return [
             "--no-defaults",
@@ -189,7 +168,6 @@ class Server:
         return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))}
 
     def _make_data(self) -> None:
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
         (self.folder / "data").mkdir()
         hand_over(self.folder)
         self._run(
@@ -209,23 +187,14 @@ class Server:
         )
 
     def _run(self, *command: str, feed: str = "") -> None:
-        done = subprocess.run(
-            owned(command),
-            env=self._environment(),
-            cwd="/",
-            input=feed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            pass_fds=[self._removal.fd],
-            start_new_session=True,
-        )
-        if done.returncode != 0:
-            raise ServerError(f"{command[0]} failed:\n{done.stdout}")
+        run(command, env=self._environment(), inherited=[self._held], feed=feed)
+
+    def _end(self) -> None:
+        if self.is_running:
+            self.kill()
 
     def _is_ready(self) -> bool:
-        if not self._started.is_running:
-            raise ServerError(f"It ended instead of starting:\n{self._started.last_words()}")
+        self._see_that_it_runs()
         try:
             return self.execute("SELECT 1") == "1\n"
         except ServerError:

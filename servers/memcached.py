@@ -6,15 +6,13 @@ with Memcached() as memcached:
 
 import os
 import shutil
-import socket
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Self
 
-from servers.afterwards import Afterwards
+from servers.folders import folder_for
 from servers.ports import free_port
-from servers.process import ServerError, ServerProcess, hand_over
+from servers.process import ServerError, ServerProcess
+from servers.startable import Startable, says
 from servers.waiting import wait_until
 
 VARIABLE = "DJANGO_REPLICAS_MEMCACHED"
@@ -40,20 +38,20 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 
-class Memcached:
-    """A memcached that runs inside the `with` block; `location` is where."""
+class Memcached(Startable):
+    """A memcached that runs inside the `with` block; `location` is where.
+
+    When it is killed and started again it is empty.
+    """
 
     def __init__(self) -> None:
         self._program = find_memcached()
-        self._port = free_port()
-        self.location = f"127.0.0.1:{self._port}"
+        self.port = free_port()
+        self.location = f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._folder = Path(tempfile.mkdtemp(prefix="django-replicas-memcached-"))
-            self._removal = Afterwards('rm -rf -- "$1"', str(self._folder))
-            undo.callback(self._removal.run_now)
-            hand_over(self._folder)
+            self._folder, self._held = undo.enter_context(folder_for("memcached"))
             self.start()
             undo.callback(self.kill)
             self._undo = undo.pop_all()
@@ -65,9 +63,9 @@ class Memcached:
     def start(self) -> None:
         """Start it, empty, and return when it answers."""
         # No UDP, one thread, 16 MB. As root it runs as `nobody` already, and so needs no `-u`.
-        options = ["-l", "127.0.0.1", "-p", str(self._port), "-U", "0", "-t", "1", "-m", "16"]
+        options = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-t", "1", "-m", "16"]
         self._process = ServerProcess(
-            [self._program, *options], log=self._folder / "log", inherited=[self._removal.fd]
+            [self._program, *options], log=self._folder / "log", inherited=[self._held]
         )
         try:
             wait_until(self._answers, "memcached answers")
@@ -75,16 +73,6 @@ class Memcached:
             self.kill()
             raise
 
-    def kill(self) -> None:
-        """End it at once; what it held is gone, as it would be anyhow."""
-        self._process.kill()
-
     def _answers(self) -> bool:
-        if not self._process.is_running:
-            raise ServerError(f"memcached ended by itself: {self._process.last_words()}")
-        try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
-                connection.sendall(b"version\r\n")
-                return connection.recv(7) == b"VERSION"
-        except OSError:
-            return False
+        self._see_that_it_runs()
+        return says(self.port, b"version\r\n", b"VERSION")

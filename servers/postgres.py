@@ -17,13 +17,13 @@ import psycopg
 
 from servers.ports import free_port
 from servers.postgres_home import SUPERUSER, Home
-from servers.process import ServerError, ServerProcess
+from servers.startable import Startable
 from servers.waiting import wait_until
 
 APP = "app"
 
 
-class Server:
+class Server(Startable):
     """One PostgreSQL server of a cluster. It keeps its port and its data while it is down."""
 
     def __init__(self, name: str, home: Home) -> None:
@@ -31,18 +31,9 @@ class Server:
         self.port = free_port()
         self.data = home.path / name
         self._home = home
-        self._process: ServerProcess | None = None
 
     def __repr__(self) -> str:
         return f"<Server {self.name} on port {self.port}>"
-
-    @property
-    def pid(self) -> int:
-        return self._started.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
@@ -58,18 +49,6 @@ class Server:
     def interrupt(self) -> None:
         """Ask the server to end; `stop` also waits for the end."""
         self._started.interrupt()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL: no farewell to its clients, nothing written any more."""
-        self._started.kill()
-
-    def freeze(self) -> None:
-        """Let the server accept connections and answer nothing."""
-        self._started.freeze()
-
-    def thaw(self) -> None:
-        """Let the frozen server go on."""
-        self._started.thaw()
 
     def pause_replay(self) -> None:
         """Let this follower go on showing what it shows now, until resumed or restarted."""
@@ -116,15 +95,8 @@ class Server:
             "OPTIONS": {"connect_timeout": 2, **options},
         }
 
-    @property
-    def _started(self) -> ServerProcess:
-        if self._process is None:
-            raise ServerError(f"{self} was never started.")
-        return self._process
-
     def _is_ready(self) -> bool:
-        if not self.is_running:
-            raise ServerError(f"{self} ended instead of starting:\n{self._started.last_words()}")
+        self._see_that_it_runs()
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

@@ -2,13 +2,12 @@
 
 import os
 import secrets
-import subprocess
 import tempfile
 from pathlib import Path
 
 from servers.afterwards import Afterwards
 from servers.postgres_bindir import find_bindir, made_executable
-from servers.process import ServerError, ServerProcess, hand_over, owned
+from servers.process import ServerProcess, hand_over, run
 
 SUPERUSER = "postgres"
 
@@ -87,17 +86,5 @@ class Home:
         )
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = owned([str(self._bindir / program), *arguments])
-        done = subprocess.run(
-            command,
-            env=self._environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            pass_fds=[self._removal.fd],
-            start_new_session=True,
-        )
-        if done.returncode != 0:
-            raise ServerError(f"{program} failed:\n{done.stdout}")
+        command = [str(self._bindir / program), *arguments]
+        run(command, env=self._environment, inherited=[self._removal.fd])

@@ -40,6 +40,25 @@ def hand_over(folder: Path) -> None:
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
+def run(
+    command: Sequence[str], *, env: Mapping[str, str], inherited: Sequence[int], feed: str = ""
+) -> None:
+    """Run a tool of a server to its end, as the user who runs the servers."""
+    done = subprocess.run(
+        owned(command),
+        env=env,
+        cwd="/",
+        input=feed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=[*inherited],
+        start_new_session=True,
+    )
+    if done.returncode != 0:
+        raise ServerError(f"{command[0]} failed:\n{done.stdout}")
+
+
 class ServerProcess:
     """A running server and the children that it forks.
 

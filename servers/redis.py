@@ -6,15 +6,14 @@ with Redis() as redis:
 
 import os
 import shutil
-import socket
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from servers.afterwards import Afterwards
+from servers.folders import folder_for
 from servers.ports import free_port
-from servers.process import ServerError, ServerProcess, hand_over
+from servers.process import ServerError, ServerProcess
+from servers.startable import Startable, says
 from servers.waiting import wait_until
 
 VARIABLE = "DJANGO_REPLICAS_REDIS_SERVER"
@@ -41,7 +40,7 @@ def find_server() -> Path:
     return Path(found)
 
 
-class Redis:
+class Redis(Startable):
     """A server on loopback, running inside the `with` block; `url` is where its data is."""
 
     def __init__(self) -> None:
@@ -51,15 +50,12 @@ class Redis:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            folder = Path(tempfile.mkdtemp(prefix="django-replicas-redis-"))
-            removal = Afterwards('rm -rf -- "$1"', str(folder))
-            undo.callback(removal.run_now)
+            folder, held = undo.enter_context(folder_for("redis"))
             # It is what it is called: the tool's program looks at its own name.
             named = folder / "redis-server"
             named.symlink_to(self._program.resolve())
-            hand_over(folder)
             command, log = self._command(named), folder / "log"
-            self._process = ServerProcess(command, log=log, inherited=[removal.fd])
+            self._process = ServerProcess(command, log=log, inherited=[held])
             undo.callback(self._stop)
             wait_until(self._is_ready, f"Redis is ready on port {self.port}")
             self._undo = undo.pop_all()
@@ -73,15 +69,9 @@ class Redis:
         return [str(program), *(part for key in options for part in (f"--{key}", options[key]))]
 
     def _is_ready(self) -> bool:
-        if not self._process.is_running:
-            raise ServerError(f"Redis ended instead of starting:\n{self._process.last_words()}")
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(7) == b"+PONG\r\n"
-        except OSError:
-            return False
+        self._see_that_it_runs()
+        return says(self.port, b"PING\r\n", b"+PONG\r\n")
 
     def _stop(self) -> None:
-        self._process.interrupt()
-        self._process.wait()
+        self._started.interrupt()
+        self._started.wait()

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery, signals
 from celery.app.trace import trace_task
 
-from django_replicas import get_newly_pinned, get_pinned, is_pinned, pin, unit_of_work
+from django_replicas import get_pinned, is_pinned, unit_of_work
 from django_replicas.integrations.celery import _running
 from django_replicas.jobs import HEADER
 from django_replicas.units import OUTSIDE, current, current_unit
@@ -20,6 +20,7 @@ from .jobs.crew import (
     Crew,
     check_all_began_with_nothing,
     check_all_took_part,
+    check_callers_unit_stays_its_own,
 )
 from .jobs.reports import VARIABLE, Failure, mixed, read_reports, reports_of, title, write
 
@@ -110,19 +111,7 @@ def test_an_implicit_unit_of_the_worker(reports, settings):
 
 def test_an_eager_task_is_a_unit_inside_its_callers(eager, reports):
     """It sees what the caller wrote and not its role or pins, and hands its own writes back."""
-    with unit_of_work(role="leader") as outer:
-        pin("default", count_as_new=False)
-        jobs.work.delay(1, "pin")
-        assert get_newly_pinned() == frozenset()
-
-        jobs.work.delay(2, "write")
-        assert get_newly_pinned() == {"default"}
-        assert current_unit() is outer.unit
-
-        jobs.work.delay(3, "read")
-
-    assert [(each["role"], each["pinned"]) for each in reports()] == [(None, [])] * 3
-    assert [each["answer"] in FOLLOWERS for each in reports()] == [True, True, False]
+    check_callers_unit_stays_its_own(jobs.work.delay, reports)
 
 
 def test_an_eager_task_may_have_a_role(eager, reports):

@@ -27,28 +27,13 @@ from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.stores import CookieStore
 from django_replicas.units import Role, current_scope, current_unit
 
+from .shop.deeds import aanswer, answer, awrite, write
 from .shop.models import Book
 
 FOLLOWERS = {"replica1", "replica2"}
 COOKIE = "replicas_mark"
 SAFE = ["GET", "HEAD", "OPTIONS", "TRACE"]
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "PROPFIND", "get"]
-
-
-def answer():
-    return Book.objects.get(pk=1).title
-
-
-async def aanswer():
-    return (await Book.objects.aget(pk=1)).title
-
-
-def write():
-    Book.objects.filter(pk=1).update(note="written")
-
-
-async def awrite():
-    await Book.objects.filter(pk=1).aupdate(note="written")
 
 
 def titles(request):

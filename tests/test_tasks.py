@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
 
-from django_replicas import get_newly_pinned, get_pinned, is_pinned, pin, unit_of_work
+from django_replicas import get_newly_pinned, get_pinned, is_pinned, unit_of_work
 from django_replicas.jobs import HEADER
 from django_replicas.units import OUTSIDE, current, current_unit
 
@@ -20,6 +20,7 @@ from .jobs.crew import (
     Crew,
     check_all_began_with_nothing,
     check_all_took_part,
+    check_callers_unit_stays_its_own,
 )
 from .jobs.reports import VARIABLE, read_reports, title, write
 
@@ -52,19 +53,7 @@ def test_a_django_without_tasks():
 
 def test_a_task_is_a_unit_inside_its_callers(jobs, reports):
     """It sees what the caller wrote and not its role or pins, and hands its own writes back."""
-    with unit_of_work(role="leader") as outer:
-        pin("default", count_as_new=False)
-        jobs.work.enqueue(1, "pin")
-        assert get_newly_pinned() == frozenset()
-
-        jobs.work.enqueue(2, "write")
-        assert get_newly_pinned() == {"default"}
-        assert current_unit() is outer.unit
-
-        jobs.work.enqueue(3, "read")
-
-    assert [(each["role"], each["pinned"]) for each in reports()] == [(None, [])] * 3
-    assert [each["answer"] in FOLLOWERS for each in reports()] == [True, True, False]
+    check_callers_unit_stays_its_own(jobs.work.enqueue, reports)
 
 
 @pytest.mark.parametrize("kind", ["read", "pin", "write", "leave open", "fail", "change role"])

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
+from django_replicas import get_newly_pinned, pin, unit_of_work
+from django_replicas.units import current_unit
 from servers.process import ServerError, ServerProcess
 from servers.waiting import wait_until
 
@@ -86,6 +88,26 @@ def began_with_nothing(report):
         and report["pinned"] == report["newly"] == report["sets"] == []
         and report["answer"] in ({"default"} if must_see else FOLLOWERS)
     )
+
+
+def check_callers_unit_stays_its_own(do, reports):
+    """Do jobs at once inside a unit: they see what it wrote, not its role or pins, and write back.
+
+    *do* has one job of a number and a kind done.
+    """
+    with unit_of_work(role="leader") as outer:
+        pin("default", count_as_new=False)
+        do(1, "pin")
+        assert get_newly_pinned() == frozenset()
+
+        do(2, "write")
+        assert get_newly_pinned() == {"default"}
+        assert current_unit() is outer.unit
+
+        do(3, "read")
+
+    assert [(each["role"], each["pinned"]) for each in reports()] == [(None, [])] * 3
+    assert [each["answer"] in FOLLOWERS for each in reports()] == [True, True, False]
 
 
 def check_all_took_part(reports, workers):
