@@ -1050,6 +1050,15 @@ def test_what_a_write_asks_of_the_cache(page, settings, visitor):
     assert CountingCache.calls == ["get_many"] * 2, "one for each model that is read"
 
 
+def test_what_a_log_in_asks_of_the_cache(user, settings, visitor):
+    """What moves along is read back; what it writes itself is not, because a mark carries it."""
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.CountingCache"}}
+    visitor.post("/write")
+    CountingCache.calls = []
+    assert COOKIE in visitor.post("/log_in").cookies
+    assert CountingCache.calls == ["get_many", "set_many", "get_many", "set_many"]
+
+
 def test_one_of_two_sets_is_carried(settings, visitor):
     """Where the cache keeps the note of one and drops the other's, one mark is made."""
     settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.NoShelves"}}
