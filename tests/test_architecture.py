@@ -15,14 +15,15 @@ PACKAGE = Path(django_replicas.__file__).parent
 # A module knows those of the storeys below its own, and no other.
 STOREYS = [
     {"exceptions", "reasons", "tables"},
-    {"topology"},
+    {"topology", "positions", "hangup"},
     {"conf", "liveness", "marks", "deadlines", "writability"},
-    {"readers", "session_keys", "integrations/__init__"},
+    {"readers", "session_keys", "integrations/__init__", "knowledge"},
     {"signals"},
     {"units", "writes"},
     {"shortcuts"},
     {"pinning", "leaders", "stores", "instances", "overrides", "readonly", "atomic_requests"},
-    {"followers", "http", "jobs", "origins", "recency"},
+    {"followers", "marking", "origins", "recency"},
+    {"http", "jobs"},
     {"notebooks", "integrations/crum"},
     {"routers"},
     {"decorators", "checks/messages", "checks/members", "replication"},

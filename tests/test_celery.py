@@ -10,6 +10,7 @@ from celery.app.trace import trace_task
 from django_replicas import get_pinned, is_pinned, unit_of_work
 from django_replicas.integrations.celery import _running
 from django_replicas.jobs import HEADER
+from django_replicas.marking import take_marks
 from django_replicas.units import OUTSIDE, current, current_unit
 from servers.redis import Redis, RedisNotFound, find_server
 
@@ -176,7 +177,7 @@ def test_a_message_carries_what_its_sender_wrote(sent):
         write()
         for _ in range(2):
             assert sent().startswith("default:")
-        assert list(block.unit.take_marks()) == ["default"]
+        assert list(take_marks(block.unit)) == ["default"]
     assert sent() is None
 
 

@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from django_replicas import unit_of_work
 from django_replicas.conf import get_config
 from django_replicas.followers import followers_of
+from django_replicas.marking import take_marks
 from django_replicas.units import current_unit
 
 from .shop.models import Book, Shelf
@@ -191,10 +192,10 @@ def test_marks_stay_readable_on_the_unit():
         assert marks_out(unit) == {}
         Shelf.objects.create(name="new")
         assert unit.owed == ["default"]
-        taken = unit.take_marks()
+        taken = take_marks(unit)
         assert unit.owed == []
         assert unit.taken == taken == marks_out(unit)
-        assert unit.take_marks() == {}
+        assert take_marks(unit) == {}
         assert unit.taken == taken
 
 
@@ -204,7 +205,7 @@ def test_past_marks(settings):
     with unit_of_work():
         Shelf.objects.create(name="new")
         unit = current_unit()
-        unit.take_marks()
+        take_marks(unit)
         Book.objects.get(pk=1)
         (mark,) = of_the_panel("stats_of")(unit)["marks_out"]
         assert mark["is_past"]

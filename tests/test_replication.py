@@ -8,7 +8,7 @@ from django_replicas.replication import (
     Progress,
     first_line,
     lag_between,
-    lsn,
+    lsn_of,
     missing,
     progress_of,
 )
@@ -22,7 +22,7 @@ TWO = "4e11fa47-71ca-11e1-9e33-c80aa9429562"
 )
 def test_lsn(text, number):
     """PostgreSQL writes the halves of a 64-bit number."""
-    assert lsn(text) == number
+    assert lsn_of(text) == number
 
 
 @pytest.mark.parametrize(

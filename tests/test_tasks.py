@@ -13,6 +13,7 @@ from django.db import connections
 
 from django_replicas import get_newly_pinned, get_pinned, is_pinned, unit_of_work
 from django_replicas.jobs import HEADER
+from django_replicas.marking import take_marks
 from django_replicas.units import OUTSIDE, current, current_unit
 
 from .jobs.crew import (
@@ -135,7 +136,7 @@ def test_a_job_carries_what_its_sender_wrote(jobs):
         for _ in range(2):
             assert work.enqueue(2, kind="read").kwargs[HEADER].startswith("default:")
         assert async_to_sync(work.aenqueue)(3, "read").kwargs[HEADER].startswith("default:")
-        assert list(block.unit.take_marks()) == ["default"]
+        assert list(take_marks(block.unit)) == ["default"]
     assert work.enqueue(4, "read").kwargs == {}
 
 

@@ -344,7 +344,11 @@ def _optional(read: Reader) -> Reader:
 
 SET_KEYS: Keys = {
     "BALANCE": ("balance", _one_of("random", "round_robin")),
+    "CHECK_INTERVAL": ("check_interval", _seconds),
+    "CHECK_TIMEOUT": ("check_timeout", _seconds),
     "DOWNTIME": ("downtime", _seconds),
+    "MARK_POSITION": ("mark_position", _one_of("flushed", "inserted")),
+    "MARK_SECONDS": ("mark_seconds", _seconds),
     "PIN_SECONDS": ("pin_seconds", _seconds),
     "REPLICATION_LAG": ("replication_lag", _seconds),
 }

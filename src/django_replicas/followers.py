@@ -9,12 +9,15 @@ from django.core.signals import setting_changed
 from django.db import Error, connections
 
 from .conf import SETTINGS, get_config
-from .leaders import in_test_case
+from .hangup import hung_up_after
+from .knowledge import Replayed
+from .leaders import has_open_transaction, in_test_case
 from .liveness import Liveness
+from .positions import Position, positions_of, server_of
 from .reasons import Answer, Reason
 from .signals import follower_down, follower_up
 from .topology import ReplicaSet
-from .units import SetState, current_scope, leads, on_event_loop
+from .units import SetState, Unit, current_scope, leads, on_event_loop
 
 logger = logging.getLogger("django_replicas")
 
@@ -33,17 +36,40 @@ class Followers:
         self._pick = pick
         self._turn = pick(len(replica_set.followers) or 1)
         self._lock = threading.Lock()
+        self._replayed = Replayed(replica_set.check_interval)
 
-    def choose(self, first: str | None = None) -> str | None:
+    def choose(self, first: str | None = None, sought: Position | None = None) -> str | None:
         """Return a follower whose connection in this thread is open and healthy, or None.
 
         *first* is asked before the others, and one that was down and may be tried again before
-        those that are up. Those that cannot be reached are left alone for the set's downtime.
+        those that are up. Those that cannot be reached are left alone for the set's downtime. It
+        has replayed the position that is *sought*: it is known to, or says so. Only one is asked.
         """
-        for alias in self._in_turn(first):
+        in_turn = self._in_turn(first)
+        if sought is not None:
+            in_turn.sort(key=lambda alias: self._replayed.misses(alias))
+        for alias in in_turn:
             if self.opens(alias):
-                return alias
+                return alias if sought is None or self.has_replayed(alias, sought) else None
         return None
+
+    def has_replayed(self, alias: str, sought: Position) -> bool:
+        """Tell whether what this thread's open connection to a follower reads has a position."""
+        connection = connections[alias]
+        if has_open_transaction(connection):
+            return False  # It may see only what there was when it began.
+        server = server_of(connection)
+        if self._replayed.has(alias, server, sought):
+            return True
+        try:
+            with hung_up_after(connection, self._set.check_timeout):
+                positions = positions_of(connection)
+                replayed = None if positions is None else positions.replayed(connection)
+        except Error as error:
+            connection.close()
+            self._went_down(alias, error)
+            return False
+        return self._replayed.learn(alias, server, replayed, sought)
 
     def opens(self, alias: str) -> bool:
         """Tell whether this thread's connection to a follower is open and healthy now."""
@@ -93,6 +119,7 @@ class Followers:
         return True
 
     def _went_down(self, alias: str, error: Error) -> None:
+        self._replayed.forget(alias)
         if not self._liveness.mark_down(alias):
             return
         logger.warning(
@@ -142,10 +169,27 @@ def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
         return replica_set.leader, Reason.EVENT_LOOP
     if in_test_case(replica_set.leader):
         return replica_set.leader, Reason.TRANSACTION
+    followers = followers_of(replica_set)
+    chosen = followers.choose(first=state.named, sought=state.sought)
+    if chosen is not None:
+        return state.settle((chosen, Reason.FOLLOWER))
+    is_behind = state.sought is not None and followers.those_up()
+    reason = Reason.MARKED if is_behind else Reason.NO_FOLLOWER
+    return state.settle((replica_set.leader, reason))
+
+
+def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
+    """Answer with the unit's follower, also where it has not replayed what the unit must see."""
+    leader = replica_set.leader
+    state = unit.state_of(leader)
+    unit.is_marked(leader)
+    if state.sought is None:
+        return state.settled or settle(replica_set, state)
     chosen = followers_of(replica_set).choose(first=state.named)
     if chosen is None:
-        return state.settle((replica_set.leader, Reason.NO_FOLLOWER))
-    return state.settle((chosen, Reason.FOLLOWER))
+        return leader, Reason.NO_FOLLOWER
+    state.named = chosen
+    return chosen, Reason.FOLLOWER
 
 
 def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
@@ -161,10 +205,17 @@ def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
         reason is Reason.FOLLOWER
         and not state.untried
         and connections[alias].connection is None
-        and not followers_of(replica_set).opens(alias)
+        and not _serves_here(replica_set, state, alias)
     ):
         answer = state.settled = (replica_set.leader, Reason.NO_FOLLOWER)
     return answer
+
+
+def _serves_here(replica_set: ReplicaSet, state: SetState, alias: str) -> bool:
+    followers = followers_of(replica_set)
+    if not followers.opens(alias):
+        return False
+    return state.sought is None or followers.has_replayed(alias, state.sought)
 
 
 def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
@@ -191,9 +242,11 @@ def get_follower(alias: str) -> str:
     if not leads(alias) or not config.enabled:
         return alias
     replica_set = config.topology.by_leader[alias]
-    unit = current_scope().unit  # Also that of a follower() block outside any unit.
-    state = SetState() if unit is None else unit.state_of(alias)
-    if state.settled is not None or not on_event_loop():
-        return (state.settled or settle(replica_set, state))[0]
+    unit = current_scope().unit or Unit()  # Also that of a follower() block outside any unit.
+    if not on_event_loop():
+        return settle_anyway(replica_set, unit)[0]
+    state = unit.state_of(alias)
+    if state.settled is not None:
+        return state.settled[0]
     state.named = state.named or followers_of(replica_set).name()
     return state.named or alias

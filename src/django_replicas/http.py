@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec
 
+from asgiref.sync import sync_to_async
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 
 from .conf import get_config
+from .marking import take_marks
 from .pinning import Block, UnitOfWork, bind
 from .stores import get_mark_store
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
@@ -48,6 +50,9 @@ async def aserve(
             response = await view(*args, **kwargs)
         finally:
             await unit.aend()
+        if unit.owed:
+            # Leaders and caches are asked for it, in the thread that the view wrote in.
+            return await sync_to_async(_finished)(request, response, unit)
         return _finished(request, response, unit)
 
 
@@ -60,7 +65,7 @@ def _finished(request: HttpRequest, response: Any, unit: Unit) -> Any:
         return response
     unit.end()
     if unit.owed and get_config().enabled:
-        get_mark_store().save(request, response, unit.take_marks())
+        get_mark_store().save(request, response, take_marks(unit))
     return finish_inside(response)
 
 

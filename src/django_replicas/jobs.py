@@ -11,6 +11,7 @@ from django.db import router
 
 from .conf import get_config
 from .leaders import LeaderObserver
+from .marking import marks_so_far
 from .marks import merge
 from .pinning import UnitOfWork
 from .stores import as_text, marks_in
@@ -30,7 +31,7 @@ def marks_to_send() -> str:
         return ""
     observers = [each for each in router.routers if isinstance(each, LeaderObserver)]
     behind = {alias: lasting(alias) for each in observers for alias in each.sets_behind(unit)}
-    return as_text(merge(unit.marks_so_far(), behind), time.time())
+    return as_text(merge(marks_so_far(unit), behind), time.time())
 
 
 class Job(UnitOfWork):

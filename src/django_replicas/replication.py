@@ -8,6 +8,8 @@ from typing import Any
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .positions import lsn_of, vendor_of
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -38,7 +40,7 @@ class Lag:
 
 def progress_of(connection: BaseDatabaseWrapper, *, leads: bool) -> Progress:
     """Ask an open connection how far its server is; what cannot be read is said in a note."""
-    read = _READERS.get(_vendor(connection))
+    read = _READERS.get(vendor_of(connection))
     if read is None:
         return Progress()
     try:
@@ -56,7 +58,7 @@ def lag_between(vendor: str, leader: Progress, follower: Progress) -> Lag:
     if leader.position is None or follower.position is None:
         return Lag()
     if vendor == "postgresql":
-        behind = max(0, lsn(leader.position) - lsn(follower.position))
+        behind = max(0, lsn_of(leader.position) - lsn_of(follower.position))
         return Lag(bytes=behind, seconds=follower.quiet_seconds if behind else 0.0)
     behind = missing(leader.position, follower.position)
     return Lag(transactions=behind, seconds=follower.quiet_seconds if behind else 0.0)
@@ -86,12 +88,6 @@ def _postgresql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
     elif not leads and not in_recovery:
         note = "it is no standby: what it may replicate logically has no position here"
     return Progress(position, quiet if in_recovery else None, note)
-
-
-def lsn(text: str) -> int:
-    """Return PostgreSQL's "16/B374D848" as a number of bytes."""
-    high, low = text.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 # MariaDB and MySQL
@@ -154,11 +150,6 @@ def _row(connection: BaseDatabaseWrapper, query: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(query)
         return cursor.fetchone()
-
-
-def _vendor(connection: BaseDatabaseWrapper) -> str:
-    is_mariadb = connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False)
-    return "mariadb" if is_mariadb else connection.vendor
 
 
 _READERS: Mapping[str, Callable[[BaseDatabaseWrapper, bool], Progress]] = {

@@ -10,7 +10,7 @@ from django.db.models import Model
 from . import conf
 from .conf import Config, get_config, get_sound_config
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
-from .followers import settle, settled_for_now, settled_here
+from .followers import settle_anyway, settled_for_now, settled_here
 from .instances import adopt, listen_for_stale_saves
 from .leaders import (
     LeaderObserver,
@@ -75,9 +75,15 @@ class ReplicaRouter(LeaderObserver):
     def before_write(self, alias: str, scope: Scope, config: Config) -> None:
         """Refuse a write to the leader *alias* by raising; else it is noted in the unit."""
 
-    def note_write(self, alias: str, unit: Unit, tables: frozenset[str] | None) -> None:
+    def note_write(
+        self,
+        alias: str,
+        unit: Unit,
+        tables: frozenset[str] | None,
+        *connections: BaseDatabaseWrapper,
+    ) -> None:
         """Remember in *unit* a write to *tables* of the leader *alias*, None if unknown."""
-        unit.note_write(alias)
+        unit.note_write(alias, *connections)
 
     def reads_leader(self, model: type[Model], unit: Unit) -> bool:
         """Tell whether the unit reads this model on its leader; asked if ``depends_on_model``."""
@@ -188,7 +194,7 @@ class ReplicaRouter(LeaderObserver):
         if model in config.leader_models:
             return leader, Reason.LEADER_MODEL
         if scope.overrides and leader in scope.overrides:
-            return self._answer_in_block(replica_set, scope.overrides[leader], unit)
+            return _answer_in_block(replica_set, scope.overrides[leader], unit)
         if not scope.inside:
             return leader, Reason.OUTSIDE
         if hints and _lives_on(leader, hints):
@@ -210,13 +216,6 @@ class ReplicaRouter(LeaderObserver):
         if scope.thread is not None:
             return settled_for_now(replica_set, state)
         return settled_here(replica_set, state)
-
-    def _answer_in_block(self, replica_set: ReplicaSet, role: Role, unit: Unit) -> Answer:
-        if role is LEADER:
-            return replica_set.leader, Reason.BLOCK
-        state = unit.state_of(replica_set.leader)
-        alias, reason = state.settled or settle(replica_set, state)
-        return alias, Reason.BLOCK if reason is Reason.FOLLOWER else reason
 
     # Writes
 
@@ -243,9 +242,15 @@ class ReplicaRouter(LeaderObserver):
             return
         tables = statement.tables
         if tables is None or not tables <= config.leader_tables:
-            self._meet_write(connection.alias, config, tables)
+            self._meet_write(connection.alias, config, tables, connection)
 
-    def _meet_write(self, alias: str, config: Config, tables: frozenset[str] | None) -> None:
+    def _meet_write(
+        self,
+        alias: str,
+        config: Config,
+        tables: frozenset[str] | None,
+        *connections: BaseDatabaseWrapper,
+    ) -> None:
         scope = self.scope()
         unit = _concerned(alias, scope, config)
         if unit is not None:
@@ -254,7 +259,7 @@ class ReplicaRouter(LeaderObserver):
             # Tasks are outside the unit of the thread that waits for them; what they write is not.
             unit = _concerned(alias, current_scope_here(), config)
         if unit is not None:
-            self.note_write(alias, unit, tables)
+            self.note_write(alias, unit, tables, *connections)
 
     # Relations and migrations
 
@@ -362,8 +367,14 @@ class SessionPinnedRouter(ReplicaRouter):
         behind = self._notebook(unit).may_be_behind()
         return get_config().topology.by_leader.keys() if behind else ()
 
-    def note_write(self, alias: str, unit: Unit, tables: frozenset[str] | None) -> None:
-        super().note_write(alias, unit, tables)
+    def note_write(
+        self,
+        alias: str,
+        unit: Unit,
+        tables: frozenset[str] | None,
+        *connections: BaseDatabaseWrapper,
+    ) -> None:
+        super().note_write(alias, unit, tables, *connections)
         self._notebook(unit).note(alias, tables)
 
     def _notebook(self, unit: Unit) -> Notebook:
@@ -372,6 +383,13 @@ class SessionPinnedRouter(ReplicaRouter):
             notes.setdefault(self, Notebook(origin_of(unit), self.get_cache_key))
         notebook: Notebook = notes[self]
         return notebook
+
+
+def _answer_in_block(replica_set: ReplicaSet, role: Role, unit: Unit) -> Answer:
+    if role is LEADER:
+        return replica_set.leader, Reason.BLOCK
+    alias, reason = settle_anyway(replica_set, unit)
+    return alias, Reason.BLOCK if reason is Reason.FOLLOWER else reason
 
 
 def _label(model: type[Model]) -> str:

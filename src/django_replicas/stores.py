@@ -21,6 +21,8 @@ from django.utils.module_loading import import_string
 from .conf import get_config
 from .exceptions import ReplicasConfigError
 from .marks import Mark, Marks
+from .positions import position_from
+from .topology import ReplicaSet
 
 LONGEST_COOKIE = 4096
 
@@ -40,8 +42,7 @@ class MarkStore(Protocol):
 class CookieStore:
     """Keeps marks in a signed cookie.
 
-    Whatever is unreadable, forged, expired or about an unknown alias is dropped in silence. A mark
-    is never believed to last longer than the set's ``PIN_SECONDS``.
+    Whatever is unreadable, forged, expired or about an unknown alias is dropped in silence.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -73,43 +74,77 @@ class CookieStore:
             samesite=cookie.samesite,
         )
         # Django would say it a second time, in a date, for browsers that are gone (RFC 6265, 5.3).
-        last = max(mark.deadline for mark in marks.values())
-        response.cookies[cookie.name]["max-age"] = math.ceil(last) - int(now)
+        response.cookies[cookie.name]["max-age"] = math.ceil(last_of(marks)) - int(now)
         if "Vary" in response.headers:
             patch_vary_headers(response, ["Cookie"])
         else:
             response.headers["Vary"] = "Cookie"
 
 
-def as_text(marks: Marks, now: float) -> str:
-    """Write the marks that are not past, as ``alias:deadline|alias:deadline``.
+def last_of(marks: Marks) -> float:
+    """Return the moment after which none of the marks counts, in seconds since the epoch."""
+    sets = get_config().topology.by_leader
+    return max(_end_of(mark, sets[alias]) for alias, mark in marks.items() if alias in sets)
 
-    It has no characters that a cookie or a header could not carry as they are; a deadline is
-    rounded up to whole seconds since the epoch.
+
+def _end_of(mark: Mark, replica_set: ReplicaSet) -> float:
+    if mark.position is None:
+        return mark.deadline
+    made = mark.fallback - replica_set.pin_seconds
+    return max(mark.deadline, made + replica_set.mark_seconds)
+
+
+def as_text(marks: Marks, now: float) -> str:
+    """Write the marks that are not past: ``alias:deadline|alias:deadline:fallback:position``.
+
+    It has no characters that a cookie or a header could not carry as they are; moments are rounded
+    up to whole seconds since the epoch.
     """
     return "|".join(
-        f"{_quoted(alias)}:{math.ceil(mark.deadline)}"
+        f"{_quoted(alias)}:{_mark_as_text(mark)}"
         for alias, mark in marks.items()
         if not mark.is_past(now)
     )
 
 
+def _mark_as_text(mark: Mark) -> str:
+    deadline = math.ceil(mark.deadline)
+    if mark.position is None:
+        return str(deadline)
+    return f"{deadline}:{math.ceil(mark.fallback)}:{mark.position}"
+
+
 def marks_in(text: Any, now: float) -> Marks:
-    """Read what ``as_text`` wrote; what is anything else, past or about no leader is left out."""
+    """Read what ``as_text`` wrote; what is anything else, past or about no leader is left out.
+
+    No deadline is believed to be later than the set's ``PIN_SECONDS`` from now.
+    """
     if not isinstance(text, str):
         return {}
     sets = get_config().topology.by_leader
-    marks = {}
-    for entry in text.split("|"):
-        name, _, digits = entry.partition(":")
-        alias = unquote(name)
-        if alias in sets and _WHOLE_SECONDS.fullmatch(digits) and int(digits) > now:
-            marks[alias] = Mark(float(min(int(digits), now + sets[alias].pin_seconds)))
-    return marks
+    entries = (entry.split(":", 1) for entry in text.split("|") if ":" in entry)
+    read = ((unquote(name), written) for name, written in entries)
+    marks = {alias: _mark_in(written, sets[alias], now) for alias, written in read if alias in sets}
+    return {alias: mark for alias, mark in marks.items() if not mark.is_past(now)}
+
+
+def _mark_in(text: str, replica_set: ReplicaSet, now: float) -> Mark:
+    match = _WRITTEN_MARK.fullmatch(text)
+    if match is None:
+        return Mark()
+    latest = now + replica_set.pin_seconds
+    deadline = min(float(match["deadline"]), latest)
+    position = position_from(match["position"] or "")
+    if position is None:
+        return Mark(deadline)
+    mark = Mark(deadline, position, min(float(match["fallback"]), latest))
+    return mark if _end_of(mark, replica_set) > now else Mark(deadline)
 
 
 # More digits than time has had seconds, and few enough to be read at once.
-_WHOLE_SECONDS = re.compile("[0-9]{1,12}")
+_WRITTEN_MARK = re.compile(
+    "(?P<deadline>[0-9]{1,12})(:(?P<fallback>[0-9]{1,12}):(?P<position>[^:]+))?"
+)
 _quoted = cache(partial(quote, safe=""))
 
 

@@ -13,14 +13,19 @@ DatabaseSettings = Mapping[str, Any]
 class ReplicaSet:
     """One leader, its followers, and what is configured for the set alone.
 
-    ``pin_seconds``, ``downtime`` and ``replication_lag`` are seconds.
+    ``pin_seconds``, ``mark_seconds``, ``downtime``, ``check_interval``, ``check_timeout`` and
+    ``replication_lag`` are seconds.
     """
 
     leader: str
     followers: tuple[str, ...]
     balance: str = "random"
     pin_seconds: float = 15.0
+    mark_seconds: float = 3600.0
+    mark_position: str = "flushed"
     downtime: float = 10.0
+    check_interval: float = 10.0
+    check_timeout: float = 1.0
     replication_lag: float | None = None
 
     @property

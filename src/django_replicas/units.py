@@ -17,16 +17,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import get_config
 from .exceptions import UnknownSetError
+from .knowledge import epochs
 from .marks import Mark, Marks, merge
+from .positions import Position
 from .reasons import Answer, Decision
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
 TRACE_LENGTH = 10_000
+
+NO_MARK = Mark()
 
 _settling = threading.Lock()
 _noting = threading.Lock()
@@ -51,17 +56,23 @@ FOLLOWER = Role.FOLLOWER
 class SetState:
     """What one unit holds about one replica set.
 
-    ``untried`` tells that it settled on a follower only to see what would be answered.
+    ``sought`` is the position that its reads must have reached, and ``writers`` are the leader's
+    connections that it wrote on. ``latest`` is the mark that was made last, None where the unit
+    wrote since. ``untried`` tells that it settled on a follower only to see what would be answered.
     """
 
     __slots__ = (
+        "latest",
         "marked",
         "named",
         "new_pins",
         "pins",
         "settled",
+        "sought",
         "uncarried",
         "untried",
+        "writers",
+        "writes",
         "written",
     )
 
@@ -71,6 +82,10 @@ class SetState:
         self.written = False
         self.uncarried = uncarried
         self.marked = marked
+        self.sought: Position | None = None
+        self.latest: Mark | None = None
+        self.writes = 0
+        self.writers: tuple[BaseDatabaseWrapper, ...] = ()
         self.named: str | None = None
         self.settled: Answer | None = None
         self.untried = False
@@ -196,11 +211,14 @@ class Unit:
         state = self.sets.get(alias)
         return self.sets.setdefault(alias, SetState()) if state is None else state
 
-    def note_write(self, alias: str) -> None:
-        """Remember that the unit wrote to the leader *alias*."""
+    def note_write(self, alias: str, *connections: BaseDatabaseWrapper) -> None:
+        """Remember that the unit wrote to the leader *alias*, on which of its connections."""
         with _noting:
             state = self.state_of(alias)
             state.written = state.uncarried = True
+            state.writes += 1
+            state.latest = None
+            state.writers += tuple(each for each in connections if each not in state.writers)
             self.version = object()
 
     @property
@@ -213,11 +231,15 @@ class Unit:
         return self._marks
 
     def is_marked(self, alias: str) -> bool:
-        """Tell whether the unit came with a mark on *alias*; the first answer holds to its end."""
+        """Tell whether a mark keeps the unit's reads on the leader; the first answer holds.
+
+        Where it is a mark that followers can reach, its position is what the unit has ``sought``.
+        """
         state = self.state_of(alias)
         if state.marked is None:
-            mark = self.marks.get(alias)
-            state.marked = mark is not None and not mark.is_past()
+            mark = epochs.comparable(alias, self.marks.get(alias, NO_MARK))
+            state.sought = mark.position
+            state.marked = mark.is_before_deadline()
         return state.marked
 
     def begin_inside(self, outer: "Unit") -> None:
@@ -234,32 +256,17 @@ class Unit:
         """Let *outer* see what was written here."""
         for alias, state in list(self.sets.items()):
             if state.written or state.uncarried:
-                outer.note_write(alias)
+                outer.note_write(alias, *state.writers)
 
     @property
     def owed(self) -> list[str]:
         """The leaders that a mark is still to be handed on for."""
         return [alias for alias, state in list(self.sets.items()) if state.is_owed]
 
-    def take_marks(self) -> Marks:
-        """Return the marks to hand on, the unit's own and those it came with.
-
-        Empty when nothing was written or pinned since marks were last taken.
-        """
-        made = {alias: lasting(alias) for alias in self.owed}
-        if not made:
-            return {}
-        for alias in made:
-            self.sets[alias].uncarried = False
+    def hand_on(self, made: Marks) -> Marks:
+        """Take *made* for what was owed; return it with the marks that the unit came with."""
         self._marks = self.taken = merge(self.marks, made)
         return self._marks
-
-    def marks_so_far(self) -> Marks:
-        """Return what a job that is queued now must see; nothing counts as handed on by it."""
-        # A write that the session's cache carries is owed no more, but a job has no session.
-        states = list(self.sets.items())
-        owed = [alias for alias, state in states if state.is_owed or state.written]
-        return merge(self.marks, {alias: lasting(alias) for alias in owed})
 
     def forget(self, *, keep_owed: bool = True) -> None:
         """Begin afresh: nothing pinned, written or marked, no follower chosen.

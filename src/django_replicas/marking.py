@@ -1,0 +1,105 @@
+"""Marks taken from the leaders, when something is about to carry them."""
+
+import logging
+
+from django.core.signals import setting_changed
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .conf import get_config
+from .leaders import connection_of_this_thread, has_open_transaction
+from .liveness import Liveness
+from .marks import Mark, Marks, merge
+from .positions import Position, positions_of
+from .topology import ReplicaSet
+from .units import SetState, Unit, lasting, on_event_loop
+
+logger = logging.getLogger("django_replicas")
+
+_known: dict[str, Liveness] = {}
+
+
+def take_marks(unit: Unit) -> Marks:
+    """Return the marks to hand on, the unit's own and those it came with.
+
+    Empty when nothing was written or pinned since marks were last taken. Asks each written leader
+    for its position, on this thread's connection; what cannot be asked is a deadline.
+    """
+    made = {}
+    for alias in unit.owed:
+        # Before it is asked: what is written meanwhile is owed again.
+        unit.sets[alias].uncarried = False
+        made[alias] = _mark_of(unit.sets[alias], alias)
+    return unit.hand_on(made) if made else {}
+
+
+def marks_so_far(unit: Unit) -> Marks:
+    """Return what a job that is queued now must see; nothing counts as handed on by it."""
+    # A write that the session's cache carries is owed no more, but a job has no session.
+    states = list(unit.sets.items())
+    made = {
+        alias: _mark_of(state, alias) for alias, state in states if state.is_owed or state.written
+    }
+    return merge(unit.marks, made)
+
+
+def _mark_of(state: SetState, alias: str) -> Mark:
+    reached = state.latest or _reached(state, alias)
+    if reached is None:
+        return lasting(alias)
+    return reached.merged(lasting(alias)) if state.new_pins > 0 else reached
+
+
+def _reached(state: SetState, alias: str) -> Mark | None:
+    """Make the mark that is reached when all that was committed is; None for a deadline only."""
+    if on_event_loop() or not state.written:
+        return None
+    connection = connection_of_this_thread(alias)
+    if has_open_transaction(connection):
+        return None
+    replica_set = get_config().topology.by_leader[alias]
+    writes, are_open = state.writes, any(map(has_open_transaction, state.writers))
+    position = _position(replica_set, connection)
+    if position is None:
+        return None
+    mark = Mark.at(position, replica_set.pin_seconds)
+    if are_open:
+        # What another thread of the unit has yet to commit is behind every position of now.
+        return mark.merged(lasting(alias))
+    if state.writes == writes:
+        state.latest = mark
+    return mark
+
+
+def _position(replica_set: ReplicaSet, connection: BaseDatabaseWrapper) -> Position | None:
+    leader = replica_set.leader
+    liveness = _known.get(leader) or _known.setdefault(leader, Liveness(replica_set.check_interval))
+    if not liveness.may_try(leader):
+        return None
+    try:
+        positions = positions_of(connection)
+        if positions is None:
+            return None
+        position = positions.written(connection, flushed=replica_set.mark_position == "flushed")
+        problem = None if position else "it keeps no log that followers could replay"
+    except Error as error:
+        position, problem = None, str(error).strip()
+    if problem is None:
+        liveness.mark_up(leader)
+    elif liveness.mark_down(leader):
+        logger.warning(
+            "Leader %r does not tell its position, so that its users read it for %g seconds after "
+            "each write: %s",
+            leader,
+            replica_set.pin_seconds,
+            problem,
+        )
+    return position
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {"REPLICAS", "DATABASES"}:
+        _known.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.marking")

@@ -1,0 +1,266 @@
+"""How far a server has written or replayed: read it, compare it, write it as text.
+
+A vendor is one class here: a ``Positions`` that asks its servers, and a ``Position`` that compares.
+SQLite has none, nor has any server that is not named in ``VENDORS``.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Self
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class Position(ABC):
+    """A point in what one leader wrote; immutable.
+
+    ``epoch`` is something that changes when another server becomes the leader: positions of
+    different epochs do not compare.
+    """
+
+    letter: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def epoch(self) -> object: ...
+
+    @abstractmethod
+    def is_in(self, replayed: "Position") -> bool:
+        """Tell whether a server that has *replayed* so much has replayed this."""
+
+    @abstractmethod
+    def merged(self, other: "Position") -> "Position | None":
+        """Return the position that has both in it, None where they do not compare."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return text that ``position_from`` reads; every letter of it may stand in a cookie."""
+
+
+class WalPosition(NamedTuple("_WalPosition", [("timeline", int), ("lsn", int)]), Position):
+    """PostgreSQL's: a byte of the write-ahead log on a timeline.
+
+    Timeline 0 stands for that of a standby, which an ordinary role cannot know.
+    """
+
+    __slots__ = ()
+    letter = "p"
+
+    @property
+    def epoch(self) -> int:
+        return self.timeline
+
+    def is_in(self, replayed: Position) -> bool:
+        return (
+            isinstance(replayed, WalPosition)
+            and replayed.timeline in {0, self.timeline}
+            and replayed.lsn >= self.lsn
+        )
+
+    def merged(self, other: Position) -> Position | None:
+        if not isinstance(other, WalPosition) or other.timeline != self.timeline:
+            return None
+        return max(self, other)
+
+    def __str__(self) -> str:
+        return f"{self.letter}{self.timeline:X}.{self.lsn:X}"
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        match = re.fullmatch("([0-9A-F]{1,8})[.]([0-9A-F]{1,16})", text)
+        return None if match is None else cls(int(match[1], 16), int(match[2], 16))
+
+
+class GtidPosition(Position):
+    """MariaDB's: the last sequence number of each replication domain.
+
+    The server that wrote it has no part in it, because numbers of a domain go on growing when
+    another server becomes the leader (with ``gtid_strict_mode``).
+    """
+
+    __slots__ = ("domains",)
+    letter = "m"
+
+    def __init__(self, domains: Mapping[int, int]) -> None:
+        self.domains = MappingProxyType(dict(domains))
+
+    @property
+    def epoch(self) -> frozenset[int]:
+        return frozenset(self.domains)
+
+    def is_in(self, replayed: Position) -> bool:
+        return isinstance(replayed, GtidPosition) and all(
+            replayed.domains.get(domain, -1) >= number for domain, number in self.domains.items()
+        )
+
+    def merged(self, other: Position) -> Position | None:
+        if not isinstance(other, GtidPosition) or other.epoch != self.epoch:
+            return None
+        return GtidPosition(
+            {each: max(self.domains[each], other.domains[each]) for each in self.domains}
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GtidPosition) and other.domains == self.domains
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.domains.items()))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def __str__(self) -> str:
+        return self.letter + "+".join(
+            f"{domain}-{number}" for domain, number in self.domains.items()
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        if not re.fullmatch(r"[0-9]{1,10}-[0-9]{1,20}([+][0-9]{1,10}-[0-9]{1,20}){0,99}", text):
+            return None
+        pairs = (part.split("-") for part in text.split("+"))
+        return cls({int(domain): int(number) for domain, number in pairs})
+
+    @classmethod
+    def of(cls, variable: str) -> Self | None:
+        """Read "0-1-42,7-2-5", as servers write it: domain, server, sequence number."""
+        triples = (part.strip().split("-") for part in variable.split(",") if part.strip())
+        domains = {int(domain): int(number) for domain, _, number in triples}
+        return cls(domains) if domains else None
+
+
+def position_from(text: str) -> Position | None:
+    """Read the text of a position; anything else is None."""
+    kind = _KINDS.get(text[:1])
+    return None if kind is None else kind.read(text[1:])
+
+
+_KINDS: Mapping[str, Any] = {kind.letter: kind for kind in (WalPosition, GtidPosition)}
+
+
+class Positions(ABC):
+    """How one vendor's servers are asked; each question is one statement on an open connection.
+
+    What the server refuses is raised as one of Django's database errors.
+    """
+
+    @abstractmethod
+    def written(self, connection: BaseDatabaseWrapper, *, flushed: bool) -> Position | None:
+        """Return how far a leader has written, all that is committed by now included.
+
+        Not *flushed* it may be further than followers are sent before long, and includes what
+        ``SET LOCAL synchronous_commit = off`` committed. None where the server keeps no log.
+        """
+
+    @abstractmethod
+    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
+        """Return how far a follower has replayed, None where it never has."""
+
+
+class PostgreSQL(Positions):
+    """Positions in the write-ahead log.
+
+    A commit waits until it is flushed, so that the flush position has it; where
+    ``synchronous_commit`` is off it does not, and only the insert position has.
+    """
+
+    # The file's name begins with the timeline; an ordinary role may ask for it.
+    WRITTEN = """
+        SELECT pg_walfile_name(lsn), lsn::text, inserted,
+               pg_size_bytes(current_setting('wal_segment_size'))
+        FROM (SELECT inserted, CASE WHEN inserted THEN pg_current_wal_insert_lsn()
+                                    ELSE pg_current_wal_flush_lsn() END AS lsn
+              FROM (SELECT {inserted} AS inserted) AS how) AS log
+    """
+    FLUSHED = WRITTEN.format(inserted="current_setting('synchronous_commit') = 'off'")
+    INSERTED = WRITTEN.format(inserted="true")
+    # A follower that was promoted no longer replays; it is of use to marks of its own timeline.
+    REPLAYED = """
+        SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                    ELSE pg_current_wal_flush_lsn() END::text,
+               CASE WHEN pg_is_in_recovery() THEN '00000000'
+                    ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END
+    """
+
+    def written(self, connection: BaseDatabaseWrapper, *, flushed: bool) -> Position | None:
+        row = _row(connection, self.FLUSHED if flushed else self.INSERTED)
+        file, text, inserted, segment = row
+        lsn = lsn_of(text)
+        return WalPosition(_timeline(file), _end_of_record(lsn, segment) if inserted else lsn)
+
+    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
+        text, file = _row(connection, self.REPLAYED)
+        return None if text is None else WalPosition(_timeline(file), lsn_of(text))
+
+
+WAL_PAGE = 8192
+PAGE_HEADER = 24
+SEGMENT_HEADER = 40
+
+
+def _end_of_record(lsn: int, segment: int) -> int:
+    """Return where the last record ends, which the insert position is now and then beyond.
+
+    When a record ends with its page, that position is behind the next page's header, and no
+    follower gets there before the next record does.
+    """
+    header = SEGMENT_HEADER if lsn % segment == SEGMENT_HEADER else PAGE_HEADER
+    return lsn - header if lsn % WAL_PAGE == header else lsn
+
+
+def _timeline(file: str) -> int:
+    return int(file[:8], 16)
+
+
+def lsn_of(text: str) -> int:
+    """Return PostgreSQL's "16/B374D848" as a number of bytes."""
+    high, low = text.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+class MariaDB(Positions):
+    """Global transaction identifiers.
+
+    Of the leader ``gtid_binlog_pos``, because ``last_gtid`` belongs to one connection and a unit of
+    work may have several.
+    """
+
+    def written(self, connection: BaseDatabaseWrapper, *, flushed: bool) -> Position | None:
+        return GtidPosition.of(_row(connection, "SELECT @@global.gtid_binlog_pos")[0] or "")
+
+    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
+        return GtidPosition.of(_row(connection, "SELECT @@global.gtid_slave_pos")[0] or "")
+
+
+VENDORS: Mapping[str, Positions] = {"postgresql": PostgreSQL(), "mariadb": MariaDB()}
+
+
+def positions_of(connection: BaseDatabaseWrapper) -> Positions | None:
+    """Return how the server of a connection is asked; None where its vendor has no positions.
+
+    Opens a connection to MySQL or MariaDB, which only the server itself can tell apart.
+    """
+    return VENDORS.get(vendor_of(connection))
+
+
+def vendor_of(connection: BaseDatabaseWrapper) -> str:
+    is_mariadb = connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False)
+    return "mariadb" if is_mariadb else connection.vendor
+
+
+def server_of(connection: BaseDatabaseWrapper) -> object:
+    """Return what tells the server of an open connection from others behind the same alias.
+
+    The peer that a balancing engine chose, or the address that PostgreSQL's library connected to;
+    None where only the alias is known.
+    """
+    info = getattr(connection.connection, "info", None)
+    return getattr(connection, "peer", None) or getattr(info, "hostaddr", None)
+
+
+def _row(connection: BaseDatabaseWrapper, query: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()
