@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_replicas.marks import Mark, merge
+from django_replicas.positions import GtidPosition, WalPosition
 
 unhurried = settings(deadline=None)
 moments = st.floats(0, 1e12)
@@ -59,3 +60,58 @@ def test_merging_loses_nothing(some, others):
         for alias in {*some, *others}
     }
     assert (some, others) == before
+
+
+# Positions
+
+AT_5 = WalPosition(1, 5)
+AT_9 = WalPosition(1, 9)
+LED_ANEW = WalPosition(2, 7)
+
+positions = (
+    st.none()
+    | st.builds(WalPosition, st.integers(1, 2), st.integers(0, 5))
+    | st.dictionaries(st.integers(0, 1), st.integers(0, 5), min_size=1).map(GtidPosition)
+)
+marks = st.builds(Mark, st.floats(0, 100), positions, st.floats(0, 100))
+
+
+def test_a_mark_of_a_position_lasts_until_it_is_reached():
+    """Its fallback is counted from the moment it is made, and keeps nobody from a follower."""
+    mark = Mark.at(AT_5, 15, now=1000)
+    assert mark == Mark(0, AT_5, 1015)
+    assert not mark.is_before_deadline(0)
+    assert not mark.is_past(1e12)
+    assert mark.without_position() == Mark(1015)
+
+
+def test_a_position_and_a_deadline_hold_together():
+    """What one of them does not cover the other does."""
+    both = Mark(1020).merged(Mark.at(AT_5, 15, now=1000))
+    assert both == Mark(1020, AT_5, 1015)
+    assert both.is_before_deadline(1019)
+    assert both.without_position() == Mark(1020)
+
+
+def test_the_larger_position_holds():
+    """Whichever was made last, and the fallback of the later."""
+    assert Mark(0, AT_9, 10).merged(Mark(0, AT_5, 12)) == Mark(0, AT_9, 12)
+
+
+def test_of_two_epochs_the_later_keeps_its_position():
+    """The earlier is the deadline that it would have been without one."""
+    before, after = Mark(0, AT_9, 10), Mark(0, LED_ANEW, 12)
+    assert before.merged(after) == after.merged(before) == Mark(10, LED_ANEW, 12)
+
+
+@unhurried
+@given(marks, marks)
+def test_marks_only_grow(one, other):
+    """Nothing that either of two marks waits for is forgotten by both."""
+    both = one.merged(other)
+    assert both.deadline >= max(one.deadline, other.deadline)
+    assert both.fallback >= max(one.fallback, other.fallback) or both.position is None
+    for mark in (one, other):
+        if mark.position is not None:
+            has_it = both.position is not None and mark.position.is_in(both.position)
+            assert has_it or both.without_position().deadline >= mark.fallback

@@ -1,11 +1,13 @@
 """The panel, through the toolbar's own middleware and views, WSGI and ASGI."""
 
 import re
+import time
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.checks.registry import registry
 from django.db import connections
+from django.template.loader import render_to_string
 from django.test import AsyncClient, Client
 from django.urls import clear_url_caches
 from django.utils.module_loading import import_string
@@ -14,7 +16,10 @@ from django_replicas import unit_of_work
 from django_replicas.conf import get_config
 from django_replicas.followers import followers_of
 from django_replicas.marking import take_marks
-from django_replicas.units import current_unit
+from django_replicas.marks import Mark
+from django_replicas.pinning import UnitOfWork
+from django_replicas.positions import WalPosition
+from django_replicas.units import Unit, current_unit
 
 from .shop.models import Book, Shelf
 
@@ -208,4 +213,27 @@ def test_past_marks(settings):
         take_marks(unit)
         Book.objects.get(pk=1)
         (mark,) = of_the_panel("stats_of")(unit)["marks_out"]
-        assert mark["is_past"]
+        assert mark == {"leader": "default", "seconds": None, "position": None}
+        assert "default past" in rendered(unit)
+
+
+def test_marks_of_both_kinds():
+    """A deadline is shown in seconds, a position as what followers must have replayed."""
+    later = time.time() + 9
+    marks = {
+        "default": Mark(0, WalPosition(1, 0xE3DAA0), later),
+        "other": Mark(later, WalPosition(2, 0xE3DBF8), later),
+    }
+    with UnitOfWork(unit=Unit(lambda: marks)) as block:
+        shown = rendered(block.unit)
+    assert "default until a follower has replayed p1.E3DAA0" in shown
+    assert re.search(r"other [0-9.]+ s more, and until a follower has replayed p2.E3DBF8", shown)
+
+
+def rendered(unit):
+    html = render_to_string("django_replicas/panel.html", {"has_unit": True, **stats(unit)})
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def stats(unit):
+    return of_the_panel("stats_of")(unit)

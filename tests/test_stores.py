@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_replicas.marks import Mark
+from django_replicas.positions import GtidPosition, WalPosition
 from django_replicas.stores import CookieStore, MarkSigner, get_mark_store
 
 NOW = 1_800_000_000.5
@@ -230,6 +231,61 @@ def test_a_key_that_was_replaced_is_believed_while_it_falls_back(settings):
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "another"
     assert set(load(value)) == {"default"}
+
+
+# Positions
+
+AT = WalPosition(1, 0x16B374D848)
+AT_GTID = GtidPosition({0: 42, 7: 5})
+
+
+def test_a_position_comes_back():
+    """With its fallback, to the end of the second; deadlines beside it as well."""
+    marks = {
+        "default": Mark(0, AT, NOW + 3.2),
+        "other": Mark(NOW + 50.2, AT_GTID, NOW + 3.2),
+    }
+    value = saved(marks).value
+    assert Signer(salt=SALT).unsign(value) == (
+        "default:0:1800000004:p1.16B374D848|other:1800000051:1800000004:m0-42+7-5"
+    )
+    assert load(value) == {
+        "default": Mark(0, AT, NOW + 3.5),
+        "other": Mark(NOW + 50.5, AT_GTID, NOW + 3.5),
+    }
+
+
+def test_the_cookie_lasts_as_long_as_the_position():
+    """``MARK_SECONDS`` from the moment that it was taken, or to a deadline that is later."""
+    assert saved({"default": Mark(0, AT, NOW + 15)})["max-age"] == 3601
+    assert saved({"default": Mark(NOW + 5000, AT, NOW + 15)})["max-age"] == 5001
+
+
+@pytest.mark.parametrize(("seconds_ago", "is_loaded"), [(3599, True), (3601, False)])
+def test_a_position_is_forgotten_after_mark_seconds(seconds_ago, is_loaded):
+    """It was taken ``PIN_SECONDS`` before its fallback."""
+    fallback = math.ceil(NOW) - seconds_ago + 15
+    assert bool(load(signed({"default": f"0:{fallback}:{AT}"}))) is is_loaded
+
+
+def test_of_an_old_position_the_deadline_stays():
+    """It may be another write's."""
+    later = math.ceil(NOW) + 5
+    assert load(signed({"default": f"{later}:5:{AT}"})) == {"default": Mark(later)}
+
+
+def test_no_fallback_is_later_than_pin_seconds():
+    """As no deadline is."""
+    mark = load(signed({"default": f"999999999999:999999999999:{AT}"}))["default"]
+    assert mark == Mark(NOW + 15, AT, NOW + 15)
+
+
+@pytest.mark.parametrize("tail", [":5", ":5:", ":5:p1", ":x:p1.1", ":5:p1.1:", "::p1.1", ":5:x1.1"])
+def test_what_is_nearly_a_position_is_dropped(tail):
+    """With the whole mark, unless its deadline can be read."""
+    later = math.ceil(NOW) + 5
+    assert load(signed({"default": f"0{tail}"})) == {}
+    assert load(signed({"default": f"{later}{tail}"})) in ({}, {"default": Mark(later)})
 
 
 # The cookie itself

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from django.core.signals import setting_changed
-from django.db import Error, connections
+from django.db import Error, InterfaceError, OperationalError, connections
 
 from .conf import SETTINGS, get_config
 from .hangup import hung_up_after
-from .knowledge import Replayed
+from .knowledge import Replayed, epochs
 from .leaders import has_open_transaction, in_test_case
 from .liveness import Liveness
 from .positions import Position, positions_of, server_of
@@ -65,11 +65,24 @@ class Followers:
             with hung_up_after(connection, self._set.check_timeout):
                 positions = positions_of(connection)
                 replayed = None if positions is None else positions.replayed(connection)
-        except Error as error:
+        except (OperationalError, InterfaceError) as error:
             connection.close()
             self._went_down(alias, error)
             return False
+        except Error as error:
+            self._does_not_tell(alias, error)
+            replayed = None
         return self._replayed.learn(alias, server, replayed, sought)
+
+    def _does_not_tell(self, alias: str, error: Error) -> None:
+        if self._replayed.misses(alias) == 0:
+            logger.warning(
+                "Follower %r of %r does not tell its position, so that users who wrote read the "
+                "leader: %s",
+                alias,
+                self._set.leader,
+                error,
+            )
 
     def opens(self, alias: str) -> bool:
         """Tell whether this thread's connection to a follower is open and healthy now."""
@@ -148,6 +161,7 @@ def followers_of(replica_set: ReplicaSet) -> Followers:
 def forget_followers() -> None:
     """Take every follower for one that was never tried."""
     _known.clear()
+    epochs.forget()
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

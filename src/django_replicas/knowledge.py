@@ -19,6 +19,10 @@ class Epochs:
     def __init__(self) -> None:
         self._latest: dict[str, Mark] = {}
 
+    def forget(self) -> None:
+        """Know nothing of any leader any more."""
+        self._latest.clear()
+
     def comparable(self, alias: str, mark: Mark) -> Mark:
         """Return the mark as it counts now: without a position that is of an earlier epoch."""
         if mark.position is None:

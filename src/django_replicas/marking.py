@@ -27,32 +27,43 @@ def take_marks(unit: Unit) -> Marks:
     """
     made = {}
     for alias in unit.owed:
+        state = unit.sets[alias]
+        wrote = state.uncarried or state.written
         # Before it is asked: what is written meanwhile is owed again.
-        unit.sets[alias].uncarried = False
-        made[alias] = _mark_of(unit.sets[alias], alias)
+        state.uncarried = False
+        made[alias] = _mark_of(alias, state, wrote)
     return unit.hand_on(made) if made else {}
+
+
+def marks_to_come(unit: Unit) -> Marks:
+    """Return the marks that the unit's carrier will be given for what is owed by now."""
+    owed = ((alias, unit.sets[alias]) for alias in unit.owed)
+    return {
+        alias: _mark_of(alias, state, state.uncarried or state.written) for alias, state in owed
+    }
 
 
 def marks_so_far(unit: Unit) -> Marks:
     """Return what a job that is queued now must see; nothing counts as handed on by it."""
-    # A write that the session's cache carries is owed no more, but a job has no session.
-    states = list(unit.sets.items())
-    made = {
-        alias: _mark_of(state, alias) for alias, state in states if state.is_owed or state.written
-    }
+    made = {}
+    for alias, state in list(unit.sets.items()):
+        # A write that the session's cache carries is owed no more, but a job has no session.
+        wrote = state.uncarried or state.written
+        if wrote or state.is_owed:
+            made[alias] = _mark_of(alias, state, wrote)
     return merge(unit.marks, made)
 
 
-def _mark_of(state: SetState, alias: str) -> Mark:
-    reached = state.latest or _reached(state, alias)
-    if reached is None:
+def _mark_of(alias: str, state: SetState, wrote: bool) -> Mark:
+    written = (state.latest or _written(alias, state)) if wrote else None
+    if written is None:
         return lasting(alias)
-    return reached.merged(lasting(alias)) if state.new_pins > 0 else reached
+    return written.merged(lasting(alias)) if state.new_pins > 0 else written
 
 
-def _reached(state: SetState, alias: str) -> Mark | None:
-    """Make the mark that is reached when all that was committed is; None for a deadline only."""
-    if on_event_loop() or not state.written:
+def _written(alias: str, state: SetState) -> Mark | None:
+    """Make a mark of all that is committed by now; None where only a deadline will do."""
+    if on_event_loop():
         return None
     connection = connection_of_this_thread(alias)
     if has_open_transaction(connection):

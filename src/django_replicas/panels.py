@@ -9,9 +9,10 @@ from django.http.response import HttpResponseBase
 
 from .conf import get_config
 from .followers import followers_of
+from .marking import marks_to_come
 from .marks import Marks, merge
 from .reasons import Reason
-from .units import SetState, Unit, current_unit, lasting
+from .units import SetState, Unit, current_unit
 
 # A page of the toolbar is stored for each request, and read by people.
 LONGEST_TRACE = 200
@@ -64,7 +65,7 @@ def stats_of(unit: Unit) -> dict[str, Any]:
 
 def marks_out(unit: Unit) -> Marks:
     """Return the marks that were handed on, and those that will be when the response has them."""
-    return merge(unit.taken, {alias: lasting(alias) for alias in unit.owed})
+    return merge(unit.taken, marks_to_come(unit))
 
 
 def _reads(unit: Unit) -> list[dict[str, Any]]:
@@ -102,7 +103,11 @@ def _follower(state: SetState) -> str | None:
 def _marks(marks: Marks) -> list[dict[str, Any]]:
     now = time.time()
     return [
-        {"leader": leader, "seconds": round(mark.deadline - now, 1), "is_past": mark.is_past(now)}
+        {
+            "leader": leader,
+            "seconds": round(mark.deadline - now, 1) if mark.is_before_deadline(now) else None,
+            "position": None if mark.position is None else str(mark.position),
+        }
         for leader, mark in sorted(marks.items())
     ]
 

@@ -20,6 +20,7 @@ class Position(ABC):
     different epochs do not compare.
     """
 
+    __slots__ = ()
     letter: ClassVar[str]
 
     @property
@@ -188,7 +189,7 @@ class PostgreSQL(Positions):
         row = _row(connection, self.FLUSHED if flushed else self.INSERTED)
         file, text, inserted, segment = row
         lsn = lsn_of(text)
-        return WalPosition(_timeline(file), _end_of_record(lsn, segment) if inserted else lsn)
+        return WalPosition(_timeline(file), end_of_record(lsn, segment) if inserted else lsn)
 
     def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
         text, file = _row(connection, self.REPLAYED)
@@ -200,7 +201,7 @@ PAGE_HEADER = 24
 SEGMENT_HEADER = 40
 
 
-def _end_of_record(lsn: int, segment: int) -> int:
+def end_of_record(lsn: int, segment: int) -> int:
     """Return where the last record ends, which the insert position is now and then beyond.
 
     When a record ends with its page, that position is behind the next page's header, and no

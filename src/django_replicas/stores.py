@@ -90,8 +90,12 @@ def last_of(marks: Marks) -> float:
 def _end_of(mark: Mark, replica_set: ReplicaSet) -> float:
     if mark.position is None:
         return mark.deadline
+    return max(mark.deadline, _end_of_position(mark, replica_set))
+
+
+def _end_of_position(mark: Mark, replica_set: ReplicaSet) -> float:
     made = mark.fallback - replica_set.pin_seconds
-    return max(mark.deadline, made + replica_set.mark_seconds)
+    return made + replica_set.mark_seconds
 
 
 def as_text(marks: Marks, now: float) -> str:
@@ -138,7 +142,7 @@ def _mark_in(text: str, replica_set: ReplicaSet, now: float) -> Mark:
     if position is None:
         return Mark(deadline)
     mark = Mark(deadline, position, min(float(match["fallback"]), latest))
-    return mark if _end_of(mark, replica_set) > now else Mark(deadline)
+    return mark if _end_of_position(mark, replica_set) > now else Mark(deadline)
 
 
 # More digits than time has had seconds, and few enough to be read at once.

@@ -276,8 +276,10 @@ class Unit:
         marks = self.marks
         with _noting:
             for alias in {*marks, *self.sets}:
-                uncarried = keep_owed and self.state_of(alias).uncarried
+                before = self.state_of(alias)
+                uncarried = keep_owed and before.uncarried
                 self.sets[alias] = SetState(uncarried=uncarried, marked=False)
+                self.sets[alias].writers = before.writers
             self.version = object()
 
 
