@@ -13,7 +13,9 @@ from django.core.management import call_command
 from django.db import connections
 
 from django_replicas.followers import forget_followers
+from django_replicas.leaders import _of_this_thread
 from django_replicas.pinning import Block
+from django_replicas.shortcuts import this_thread
 from django_replicas.units import OUTSIDE
 
 
@@ -49,6 +51,8 @@ def databases(pristine, django_db_blocker):
     for alias, database in settings.DATABASES.items():
         shutil.copy(pristine / alias, database["NAME"])
     forget_followers()
+    this_thread.forget()
+    _of_this_thread.by_alias.clear()  # Tests put other connections behind the aliases.
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
         connections.close_all()

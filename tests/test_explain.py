@@ -2,6 +2,7 @@
 
 import json
 
+import pymysql
 import pytest
 from django.contrib.sessions.models import Session
 from django.db import connections, router
@@ -259,3 +260,20 @@ def test_every_rule_answers_with_reasons_of_its_own():
     assert len(reasons) == len(set(reasons))
     assert rule_of(Reason.MARKED) == 8
     assert rule_of("the weather") is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ("sqlite3", "SQLite has deadlines only for marks."),
+        ("postgresql", "PostgreSQL has positions for marks."),
+        ("mysql", "MariaDB has positions for marks, MySQL has deadlines only."),
+    ],
+)
+def test_what_marks_are_made_of(databases_are, engine, told):
+    """By the leader's engine; it is not connected to for that."""
+    pymysql.install_as_MySQLdb()
+    databases_are(
+        default={"ENGINE": f"django.db.backends.{engine}", "HOST": "127.0.0.1", "PORT": 1}
+    )
+    assert (9, told) in explain(Book).facts

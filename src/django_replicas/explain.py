@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
 from .conf import Config, get_config
 from .followers import followers_of
 from .leaders import is_in_transaction
 from .pinning import Block
+from .positions import VENDORS
 from .reasons import Answer, Reason
 from .routers import ReplicaRouter
 from .tables import aligned
@@ -176,9 +177,17 @@ def _facts(
     yield 5, f"{_transaction(leader)} is open here. Inside atomic() on {leader!r}: {leader!r}."
     yield 6, "Unsafe HTTP methods and @use_leader give the role leader, safe ones follower."
     yield 7, "These units are new. They have written nothing and pinned nothing."
-    yield 8, f"They came without marks. A write marks the user for {replica_set.pin_seconds:g} s."
-    yield 9, "Marks are deadlines in this version."
+    yield 8, f"They came without marks. A deadline lasts {replica_set.pin_seconds:g} s."
+    yield 9, _positions(leader)
     yield 10, _liveness(replica_set)
+
+
+def _positions(leader: str) -> str:
+    connection = connections[leader]
+    if connection.vendor == "mysql":
+        return "MariaDB has positions for marks, MySQL has deadlines only."
+    has_them = "positions" if connection.vendor in VENDORS else "deadlines only"
+    return f"{connection.display_name} has {has_them} for marks."
 
 
 def _models(config: Config) -> str:
