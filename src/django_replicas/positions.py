@@ -7,8 +7,9 @@ SQLite has none, nor has any server that is not named in ``VENDORS``.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -40,14 +41,16 @@ class Position(ABC):
         """Return text that ``position_from`` reads; every letter of it may stand in a cookie."""
 
 
-class WalPosition(NamedTuple("_WalPosition", [("timeline", int), ("lsn", int)]), Position):
+@dataclass(frozen=True, slots=True, order=True)
+class WalPosition(Position):
     """PostgreSQL's: a byte of the write-ahead log on a timeline.
 
     Timeline 0 stands for that of a standby, which an ordinary role cannot know.
     """
 
-    __slots__ = ()
-    letter = "p"
+    letter: ClassVar[str] = "p"
+    timeline: int
+    lsn: int
 
     @property
     def epoch(self) -> int:
