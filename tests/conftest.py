@@ -18,6 +18,27 @@ from django_replicas.pinning import Block
 from django_replicas.shortcuts import this_thread
 from django_replicas.units import OUTSIDE
 
+# They are run with the oldest Python and with the latest Django (tox.ini): what they take long
+# over, servers, browsers and workers, does not differ in between.
+LONG = {
+    "test_admin_in_browser",
+    "test_celery",
+    "test_hangup",
+    "test_mariadb",
+    "test_marking",
+    "test_positions",
+    "test_servers",
+    "test_tasks",
+    "test_users_suites",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.long)
+
 
 @pytest.fixture(scope="session")
 def pristine(django_db_blocker, tmp_path_factory):
