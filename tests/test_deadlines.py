@@ -135,3 +135,29 @@ def test_the_work_is_done_outside_the_callers_context():
 def test_it_does_not_keep_the_process():
     """The interpreter ends without those that are stuck."""
     assert Deadline(lambda: threading.current_thread().daemon).result(LONG)
+
+
+def test_begun_without_waiting(work):
+    """Work may be begun for nobody; whoever comes meanwhile waits for the same piece."""
+    deadline = Deadline(work)
+    deadline.begin()
+    deadline.begin()
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(deadline.result, LONG)
+        wait_until(lambda: waiting_for(deadline), "somebody waits")
+        work.go_on.set()
+        assert late.result() == 1
+    wait_until(lambda: deadline._current is None, "the work is left")
+    assert deadline.result(LONG) == 2
+
+
+def test_begun_work_may_fail():
+    """An error that nobody waits for is nobody's, and the next work is begun."""
+
+    def fail():
+        raise LookupError("lost")
+
+    deadline = Deadline(fail, most_stuck=1)
+    for _ in range(3):
+        deadline.begin()
+        wait_until(lambda: deadline._current is None, "the work is left")

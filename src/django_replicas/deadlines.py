@@ -30,6 +30,10 @@ class Deadline:
         finally:
             self._leave(future)
 
+    def begin(self) -> None:
+        """Have the work done without waiting for it; ``TimeoutError`` if it cannot be begun."""
+        self._begun().add_done_callback(self._leave)
+
     def _begun(self) -> "Future[Any]":
         with self._lock:
             if self._current is None:

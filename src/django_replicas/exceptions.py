@@ -36,3 +36,27 @@ class FollowerRoleWriteError(WriteRefusedError):
 
 class StaleSaveError(ReplicasError):
     """An instance whose values came from a follower was about to be saved (``STALE_SAVE``)."""
+
+
+class DiscoveryError(ReplicasError):
+    """A configuration endpoint did not tell the nodes of its cluster.
+
+    ``endpoint`` is its address, ``received`` the beginning of what it sent, empty if nothing came.
+    """
+
+    def __init__(self, message: str, endpoint: str = "", received: bytes = b"") -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.received = received
+
+
+class EndpointUnreachableError(DiscoveryError):
+    """The endpoint could not be connected to, or ended or was late before its reply was whole."""
+
+
+class MalformedReplyError(DiscoveryError):
+    """The endpoint sent something that is no list of nodes, or an empty one."""
+
+
+class NoDiscoveryError(DiscoveryError):
+    """The endpoint knows no discovery: it is a single node, or a serverless cache."""

@@ -35,3 +35,9 @@ follower_down = Signal()
 
 follower_up = Signal()
 """A follower that was down can be reached again. From its ``Followers``: ``alias``, ``leader``."""
+
+cluster_changed = Signal()
+"""A cluster has other nodes. From its ``Cluster``: ``added``, ``removed``, ``version``."""
+
+discovery_failed = Signal()
+"""A cluster's nodes could not be learned, or not again. From its ``Cluster``: ``error``."""

@@ -1,0 +1,1 @@
+"""Cache backends that follow an ElastiCache cluster while the process lives."""
