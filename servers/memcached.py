@@ -7,11 +7,12 @@ with Memcached() as memcached:
 import os
 import shutil
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 from servers.folders import folder_for
 from servers.ports import free_port
-from servers.process import ServerError, ServerProcess
+from servers.process import ServerError, ServerProcess, hand_over
 from servers.startable import Startable, says
 from servers.waiting import wait_until
 
@@ -44,14 +45,20 @@ class Memcached(Startable):
     When it is killed and started again it is empty.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", tls: tuple[Path, Path] | None = None) -> None:
+        """Listen on one address of loopback, with TLS where certificate and key are given."""
         self._program = find_memcached()
         self.port = free_port()
-        self.location = f"127.0.0.1:{self.port}"
+        self._host = host
+        self._tls = tls
+        self.location = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             self._folder, self._held = undo.enter_context(folder_for("memcached"))
+            # Copies that the user who runs it may read.
+            self._own = [shutil.copy(file, self._folder) for file in self._tls or ()]
+            hand_over(self._folder)
             self.start()
             undo.callback(self.kill)
             self._undo = undo.pop_all()
@@ -63,7 +70,9 @@ class Memcached(Startable):
     def start(self) -> None:
         """Start it, empty, and return when it answers."""
         # No UDP, one thread, 16 MB. As root it runs as `nobody` already, and so needs no `-u`.
-        options = ["-l", "127.0.0.1", "-p", str(self.port), "-U", "0", "-t", "1", "-m", "16"]
+        options = ["-l", self._host, "-p", str(self.port), "-U", "0", "-t", "1", "-m", "16"]
+        if self._tls is not None:
+            options += ["-Z", "-o", f"ssl_chain_cert={self._own[0]},ssl_key={self._own[1]}"]
         self._process = ServerProcess(
             [self._program, *options], log=self._folder / "log", inherited=[self._held]
         )
@@ -75,4 +84,6 @@ class Memcached(Startable):
 
     def _answers(self) -> bool:
         self._see_that_it_runs()
-        return says(self.port, b"version\r\n", b"VERSION")
+        if self._tls is None:
+            return says(self.port, b"version\r\n", b"VERSION", self._host)
+        return says(self.port, b"", b"", self._host)  # Who it is, its users will ask.

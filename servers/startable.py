@@ -45,10 +45,10 @@ class Startable:
             raise ServerError(f"{self} ended instead of starting:\n{self._started.last_words()}")
 
 
-def says(port: int, question: bytes, answer: bytes) -> bool:
+def says(port: int, question: bytes, answer: bytes, host: str = "127.0.0.1") -> bool:
     """Tell whether a server on this port answers the question with these bytes."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=5) as connection:
             connection.sendall(question)
             return connection.recv(len(answer)) == answer
     except OSError:

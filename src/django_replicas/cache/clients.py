@@ -1,0 +1,211 @@
+"""Clients of one cluster: each used by one caller at a time, retried in one place.
+
+Neither library's client can be shared by threads, and Django hands one cache object to several of
+them once async code has touched it. So clients belong to nobody: a call takes the one that was used
+last, and gives it back. A client of nodes that are no longer the cluster's is closed instead, once
+the call that it is in has ended.
+"""
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol
+
+from django.core.signals import setting_changed
+
+from .discovery import Cluster, View
+
+Call = Callable[..., Any]
+
+
+class Library(Protocol):
+    """A client library, as far as it differs from the others."""
+
+    def __init__(self, options: Mapping[str, Any], node_timeout: float) -> None:
+        """Take the OPTIONS that are the client's; no node is waited for longer, in seconds."""
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong in them, in words that help."""
+
+    @staticmethod
+    def ejecting(options: Mapping[str, Any]) -> bool:
+        """Tell whether nodes that do not answer are left out."""
+
+    errors: tuple[type[BaseException], ...]
+    """What its clients raise for a node in trouble."""
+    answers: tuple[type[BaseException], ...]
+    """What they raise for a node's healthy answer; looked at before ``errors``."""
+
+    def connect(self, addresses: list[tuple[str, int]]) -> Any:
+        """Return a client of these nodes."""
+
+    def close(self, client: Any) -> None:
+        """End a client's connections."""
+
+
+class Lent:
+    """A client, and the nodes that it was made for."""
+
+    __slots__ = ("client", "view")
+
+    def __init__(self, client: Any, view: View) -> None:
+        self.client = client
+        self.view = view
+
+
+class Clients:
+    """All clients of one configuration in this process; at most as many as calls at one time.
+
+    A call that meets a node in trouble has the cluster looked at again, and is made again
+    *retries* times. With *ejecting* the nodes that do not answer are left out until they do, and
+    their keys go to the others.
+    """
+
+    def __init__(self, cluster: Cluster, library: Library, retries: int, *, ejecting: bool) -> None:
+        self.cluster = cluster
+        self.library = library
+        self.retries = retries
+        self.ejecting = ejecting
+        self._idle: deque[Lent] = deque()
+        _all_clients.add(self)
+
+    def calling(self, name: str) -> Call:
+        """Return a function that makes the clients' call of this name."""
+        answers, errors = self.library.answers, self.library.errors
+        idle = self._idle
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            retries = self.retries
+            while True:
+                lent = self._take()
+                try:
+                    answer = getattr(lent.client, name)(*arguments, **options)
+                except answers:
+                    idle.append(lent)
+                    raise
+                except errors:
+                    self._give_up(lent, wait=retries > 0)
+                    if not retries:
+                        raise
+                    retries -= 1
+                except BaseException:
+                    # Half a reply may be waiting in it, as after Ctrl-C.
+                    self._close(lent)
+                    raise
+                else:
+                    idle.append(lent)
+                    return answer
+
+        return call
+
+    def attribute(self, name: str) -> Any:
+        """Return what one of the clients has under this name."""
+        lent = self._take()
+        try:
+            return getattr(lent.client, name)
+        finally:
+            self._idle.append(lent)
+
+    def close(self) -> None:
+        """Close every client that nobody is using."""
+        while self._idle:
+            try:
+                lent = self._idle.pop()
+            except IndexError:  # Another thread took the last one.
+                return
+            self._close(lent)
+
+    def _take(self) -> Lent:
+        view = self.cluster.view()
+        while True:
+            try:
+                lent = self._idle.pop()
+            except IndexError:
+                return Lent(self._connected(view), view)
+            if lent.view is view:
+                return lent
+            self._close(lent)
+
+    def _connected(self, view: View) -> Any:
+        endpoint = self.cluster.source.endpoint
+        nodes = view.alive if self.ejecting else view.nodes
+        return self.library.connect([(endpoint.host_of(node), node.port) for node in nodes])
+
+    def _give_up(self, lent: Lent, *, wait: bool) -> None:
+        """Part with a client that failed, and ask why it did."""
+        if lent.view.down and not self.ejecting:
+            # Its failing is expected: no other would do better until the node is back.
+            self._idle.append(lent)
+        else:
+            # Whatever broke its connections broke those of the others too.
+            self._close(lent)
+            self.close()
+        self.cluster.suspect(lent.view, wait=wait)
+
+    def _close(self, lent: Lent) -> None:
+        self.library.close(lent.client)
+
+
+class RetryingClient:
+    """What a cache object takes for its client: each call goes to one that is free."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = self._clients.attribute(name)
+        if not callable(attribute):
+            return attribute
+        call = self._clients.calling(name)
+        setattr(self, name, call)
+        return call
+
+    def disconnect_all(self) -> None:
+        self._clients.close()
+
+
+# Every configuration's, so that threads, tasks and cache objects share them.
+
+_all_clients: weakref.WeakSet[Clients] = weakref.WeakSet()
+_by_settings: dict[Hashable, Clients] = {}
+_lock = threading.Lock()
+
+
+def clients_for(settings: Hashable, make: Callable[[], Clients]) -> Clients:
+    """Return the clients made for these settings, the same ones for the whole process."""
+    with _lock:
+        if settings not in _by_settings:
+            _by_settings[settings] = make()
+        return _by_settings[settings]
+
+
+def forget_clients() -> None:
+    """Close the clients, and make new ones for whoever asks."""
+    with _lock:
+        _by_settings.clear()
+    close_clients()
+
+
+def close_clients() -> None:
+    """Close every client of this process that nobody is using."""
+    for clients in list(_all_clients):
+        clients.close()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == "CACHES":
+        forget_clients()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.cache.clients")
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+    # A child that closed its copies would say goodbye to the nodes on its parent's connections.
+    os.register_at_fork(before=close_clients, after_in_child=_after_fork)

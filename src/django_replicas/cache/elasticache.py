@@ -1,0 +1,89 @@
+"""The backends for ``CACHES``: ``ElastiCache`` on pylibmc, ``PyMemcacheElastiCache`` on pymemcache.
+
+Both are Django's own backends of these libraries, over clients that follow the cluster's nodes.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheBackendError
+from django.core.cache.backends.memcached import BaseMemcachedCache, PyLibMCCache, PyMemcacheCache
+
+from .clients import Clients, Library, RetryingClient, clients_for
+from .discovery import Cluster, cluster_of
+from .libraries import PyLibMC, PyMemcache
+from .options import as_key, read_options
+
+# A moment of 1970: memcached takes what is above 30 days for a time since then, in both protocols.
+# Django's own -1 means "never" in the binary one.
+LONG_AGO = 60 * 60 * 24 * 30 + 1
+
+
+class ClusterCache(BaseMemcachedCache):
+    """What both backends share. One object may be used by any number of threads."""
+
+    _lib: Any  # Django's name for the library's module.
+
+    def _follow(self, library: type[Library], server: Any, params: dict[str, Any]) -> None:
+        options = read_options(server, params.get("OPTIONS"))
+        problems = library.problems(options.of_client)
+        if problems:
+            raise InvalidCacheBackendError(" ".join(problems))
+        key = (library, options.source, options.retries, options.node_timeout)
+        self._clients = clients_for(
+            (*key, as_key(options.of_client)),
+            lambda: Clients(
+                cluster_of(options.source),
+                library(options.of_client, options.node_timeout),
+                options.retries,
+                ejecting=library.ejecting(options.of_client),
+            ),
+        )
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster behind this cache, shared by the process."""
+        return self._clients.cluster
+
+    @property
+    def client_servers(self) -> list[str]:
+        """The nodes as they are now; asks the endpoint where it never did."""
+        return [str(node) for node in self.cluster.view().nodes]
+
+    @cached_property
+    def _cache(self) -> RetryingClient:
+        return RetryingClient(self._clients)
+
+    def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int:
+        seconds = super().get_backend_timeout(timeout) or 0
+        return LONG_AGO if seconds < 0 else int(seconds)
+
+    def close(self, **kwargs: Any) -> None:
+        """Keep the connections: they are the process's, not this object's or this request's."""
+
+
+class ElastiCache(ClusterCache, PyLibMCCache):
+    """A cache on the nodes behind one configuration endpoint, through pylibmc."""
+
+    def __init__(self, server: str | Sequence[str], params: dict[str, Any]) -> None:
+        self._follow(PyLibMC, server, params)
+        super().__init__(server, params)
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add to a number; a value that is none is pylibmc's ``ClientError`` in both protocols."""
+        try:
+            return super().incr(key, delta, version)
+        except self._lib.UnknownReadFailure as error:
+            # How libmemcached reads the binary protocol's "non-numeric value".
+            if isinstance(self.get(key, 0, version), int):
+                raise
+            raise self._lib.ClientError(f"The value of {key!r} is not a number.") from error
+
+
+class PyMemcacheElastiCache(ClusterCache, PyMemcacheCache):
+    """A cache on the nodes behind one configuration endpoint, through pymemcache; speaks TLS."""
+
+    def __init__(self, server: str | Sequence[str], params: dict[str, Any]) -> None:
+        self._follow(PyMemcache, server, params)
+        super().__init__(server, params)
