@@ -185,8 +185,10 @@ def clients_for(settings: Hashable, make: Callable[[], Clients]) -> Clients:
 def forget_clients() -> None:
     """Close the clients, and make new ones for whoever asks."""
     with _lock:
+        forgotten = [*_by_settings.values()]
         _by_settings.clear()
-    close_clients()
+    for clients in forgotten:
+        clients.close()
 
 
 def close_clients() -> None:
