@@ -1,0 +1,73 @@
+"""Django's own tests of its memcached backends, on ours: both protocols, both libraries."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import django
+import pytest
+
+from servers.configuration_endpoint import ConfigurationEndpoint
+from servers.memcached import Memcached
+
+PROGRAM = Path(__file__).with_name("django_cache_tests.py")
+SUITES = {
+    "binary": ("ElastiCache", "PyLibMCCacheTests", {}),
+    "text": ("ElastiCache", "PyLibMCCacheTests", {"binary": False}),
+    "pymemcache": ("PyMemcacheElastiCache", "PyMemcacheCacheTests", {}),
+}
+FETCH = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=django"]
+
+
+@pytest.fixture(scope="module")
+def djangos_tests(tmp_path_factory):
+    """The tests of the Django that is installed, from its source distribution."""
+    folder = tmp_path_factory.mktemp("django")
+    version = django.get_version()
+    fetched = subprocess.run(
+        [sys.executable, "-m", "pip", *FETCH, f"--dest={folder}", f"django=={version}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(fetched.stderr)
+        pytest.skip(f"Django's source distribution cannot be fetched: {fetched.stderr[-200:]}")
+    with tarfile.open(folder / f"django-{version}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / f"django-{version}" / "tests"
+
+
+@pytest.fixture(scope="module")
+def suites(djangos_tests):
+    """All of them at once: they sleep most of their time, each on nodes of its own."""
+    with ExitStack() as undo:
+        running = {}
+        for name, (backend, tested, options) in SUITES.items():
+            endpoint = undo.enter_context(ConfigurationEndpoint())
+            endpoint.name([undo.enter_context(Memcached()).location for _ in range(2)])
+            told = [str(djangos_tests), endpoint.location, backend, tested, json.dumps(options)]
+            running[name] = undo.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-W", "error::ResourceWarning", str(PROGRAM), *told],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env={k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"},
+                )
+            )
+            undo.callback(running[name].kill)
+        yield running
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_djangos_own_tests(suites, name):
+    """All of them pass, but for those that Django skips for this client."""
+    said, _ = suites[name].communicate(timeout=120)
+    assert suites[name].returncode == 0, said
+    assert "\nOK (skipped=3)\n" in said
