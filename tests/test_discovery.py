@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from itertools import chain, count, repeat
 from threading import Barrier, Thread
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -631,7 +632,7 @@ def test_no_thread(cluster, endpoint, clock, monkeypatch):
     assert "no thread could ask it: can't start new thread" in str(said[0][1]["error"])
 
 
-def test_unexpected_errors_are_logged(cluster, clock, monkeypatch, caplog):
+def test_unexpected_errors_are_logged(cluster, endpoint, clock, monkeypatch, caplog):
     """What nobody thought of is in the log, and the next look is made."""
     cluster.view()
 
@@ -639,9 +640,11 @@ def test_unexpected_errors_are_logged(cluster, clock, monkeypatch, caplog):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(cluster, "_told", fail)
+        patch.setattr(
+            cluster, "source", SimpleNamespace(ask=fail, interval=60.0, endpoint=at(endpoint))
+        )
         after_a_look(cluster, clock)
-    assert "Looking at the nodes of 127.0.0.1" in caplog.text
+    assert "Looking at the nodes of" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     after_a_look(cluster, clock)
 
@@ -762,7 +765,6 @@ def test_stuck_look(real, nodes, endpoint, clock, monkeypatch):
     """A look that is stuck is given up after its time, and told of."""
     view = real.view()
     endpoint.hang()
-    real.source = Source(at(endpoint), timeout=0.01)
     monkeypatch.setattr("django_replicas.cache.discovery.GRACE", 0)
     go = Barrier(2)
 
@@ -771,7 +773,11 @@ def test_stuck_look(real, nodes, endpoint, clock, monkeypatch):
         raise NoDiscoveryError("late")
 
     with heard(discovery_failed) as said, monkeypatch.context() as patch:
-        patch.setattr(real, "_told", stay)
+        patch.setattr(
+            real,
+            "source",
+            SimpleNamespace(ask=stay, interval=60, timeout=0.01, endpoint=at(endpoint)),
+        )
         real.suspect(view, wait=True)
         assert "it took too long" in str(said[0][1]["error"])
         before = real.looks

@@ -58,10 +58,14 @@ class Source:
     timeout: float = 2.0
     may_be_single: bool = False
 
-    @property
-    def itself(self) -> NodeList:
-        """The endpoint as the only node, older than any list."""
-        return NodeList(-1, (Node(self.endpoint.host, "", self.endpoint.port),))
+    def ask(self) -> NodeList:
+        """Return what the endpoint says now; itself, older than any list, where it may be alone."""
+        try:
+            return ask(self.endpoint, self.timeout)
+        except NoDiscoveryError:
+            if self.may_be_single:
+                return NodeList(-1, (Node(self.endpoint.host, "", self.endpoint.port),))
+            raise
 
 
 class Cluster:
@@ -197,7 +201,7 @@ class Cluster:
     def _ask(self) -> None:
         self._plan_asking()
         try:
-            found = self._told()
+            found = self.source.ask()
         except DiscoveryError as error:
             self._failed(error)
         else:
@@ -205,14 +209,6 @@ class Cluster:
                 logger.info("The configuration endpoint %s names its nodes again.", self)
             self._error = None
             self._adopt(found)
-
-    def _told(self) -> NodeList:
-        try:
-            return ask(self.source.endpoint, self.source.timeout)
-        except NoDiscoveryError:
-            if self.source.may_be_single:
-                return self.source.itself
-            raise
 
     def _failed(self, error: DiscoveryError) -> None:
         # Said once, not every minute until it is mended.

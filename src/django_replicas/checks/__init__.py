@@ -1,5 +1,6 @@
 """System checks: what is wrong with the configuration, told before it surprises anybody."""
 
+from .caches import check_caches
 from .databases import check_databases
 from .requests import check_requests
 from .routing import check_routing
@@ -8,6 +9,7 @@ from .settings import check_settings
 from .views import check_views
 
 __all__ = [
+    "check_caches",
     "check_databases",
     "check_requests",
     "check_routing",
