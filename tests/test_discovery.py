@@ -736,6 +736,34 @@ def test_suspect_during_a_look(real, nodes, endpoint, clock):
     assert locations(real.view().down) == [nodes[0].location]
 
 
+def test_suspect_together(real, nodes, endpoint, clock):
+    """Those whose calls fail while the cluster is being looked at wait for the same look."""
+    view = real.view()
+    say_it = endpoint.reply
+    began, go = Barrier(2), Barrier(2)
+
+    def wait_first(command):
+        began.wait()
+        go.wait()
+        return say_it(command)
+
+    endpoint.reply = wait_first
+    nodes[0].kill()
+    first, second = (
+        Thread(target=real.suspect, args=(view,), kwargs={"wait": True}) for _ in range(2)
+    )
+    first.start()
+    began.wait()
+    second.start()
+    wait_until(lambda: len(real._looking._current._condition._waiters) == 2, "both wait")
+    endpoint.reply = say_it
+    go.wait()
+    first.join()
+    second.join()
+    assert locations(real.view().down) == [nodes[0].location]
+    assert real.looks == 2
+
+
 def test_all_down(real, nodes):
     """Where no node answers, all of them are as good as any."""
     view = real.view()

@@ -167,6 +167,25 @@ def test_expired_already(methods, timeout):
     assert methods.get_many(["set", "add", "many", "touch"]) == {}
 
 
+@pytest.mark.parametrize(
+    ("libmemcached", "options", "in_text"),
+    [
+        ("1.0.16", {}, True),
+        ("1.0.16", {"binary": False}, False),
+        ("1.0.16", {"username": "somebody", "password": "secret"}, False),
+        ("1.1.4", {}, False),
+    ],
+)
+def test_touch_in_text(monkeypatch, libmemcached, options, in_text):
+    """The wheels' libmemcached is spared the binary touch, which waits for its whole time."""
+    monkeypatch.setattr(pylibmc, "libmemcached_version", libmemcached)
+    library = libraries.PyLibMC(options, 2.0)
+    client = library.connect([("127.0.0.1", free_port())])
+    assert (client.touch.__self__ is not client) == in_text
+    assert client.touch.__self__.binary == (options.get("binary", True) and not in_text)
+    library.close(client)
+
+
 @each
 @pytest.mark.parametrize("timeout", [None, 60, 60 * 60 * 24 * 31])
 def test_not_expired(methods, timeout):
