@@ -43,6 +43,7 @@ test: .venv-tox/ready
 bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.routing $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.requests $(ARGS)
+	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
 
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs

@@ -28,7 +28,10 @@ autodoc_mock_imports = ["celery"]
 nitpicky = True
 # What is not ours is named without a link: a build must not depend on other sites being up.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(abc|asgiref|collections|contextlib|datetime|django|enum|socket|ssl|typing|types)\..*"),
+    (
+        r"py:.*",
+        r"(abc|asgiref|collections|contextlib|datetime|django|enum|socket|ssl|typing|types)\..*",
+    ),
     (
         r"py:class",
         r"(Exception|LookupError|Protocol|str|object|HttpRequest|Model|([\w.]+\.)?[PRT])",
