@@ -649,6 +649,18 @@ def test_unexpected_errors_are_logged(cluster, endpoint, clock, monkeypatch, cap
     after_a_look(cluster, clock)
 
 
+def test_unexpected_errors_at_first(endpoint, clock, monkeypatch, caplog):
+    """So is one that keeps the first list away; the caller is sent to the log."""
+
+    def fail():
+        raise ZeroDivisionError
+
+    source = SimpleNamespace(ask=fail, interval=60.0, timeout=CALLS_ARE_LATE, endpoint=at(endpoint))
+    with pytest.raises(DiscoveryError, match="gave no list of nodes: the log says why"):
+        Cluster(source, clock, longest).view()
+    assert "ZeroDivisionError" in caplog.text
+
+
 # Nodes that are down
 
 

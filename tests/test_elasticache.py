@@ -442,6 +442,7 @@ def test_not_ejecting(use, kind, name, nodes, endpoint):
     cache.set_many(dict.fromkeys(MANY, 1))
     lost = keys_on(nodes[0], cache, MANY)
     nodes[0].kill()
+    kept = []
     for _ in range(2):
         for key in MANY:
             if key in lost:
@@ -449,6 +450,9 @@ def test_not_ejecting(use, kind, name, nodes, endpoint):
                     cache.set(key, 2)
             else:
                 assert cache.get(key) == 1
+        # Once the node is known to be down its failing is expected, and breaks no connection.
+        kept = kept or list(cache._clients._idle)
+        assert list(cache._clients._idle) == kept
     nodes[0].start()
     some = min(set(MANY) - lost)
     wait_until(lambda: cache.get(some) and not cache.cluster.view().down, "the node is back")
@@ -461,6 +465,8 @@ def test_not_ejecting(use, kind, name, nodes, endpoint):
 def test_ejecting_as_told(use, kind, name, nodes, endpoint):
     """Either name leaves dead nodes out, with every libmemcached."""
     cache = use(kind, endpoint, behaviors={name: 1}, CALL_RETRY_COUNT=1)
+    untold = pylibmc.Client(["127.0.0.1"], behaviors={"ketama": True})
+    assert cache._cache.behaviors[name] == untold.behaviors[name]
     cache.set_many(dict.fromkeys(MANY, 1))
     nodes[0].kill()
     cache.set_many(dict.fromkeys(MANY, 2))
@@ -477,7 +483,24 @@ def test_restarted_node(use, kind, nodes, endpoint):
     nodes[0].start()
     assert cache.get_many(MANY).items() <= dict.fromkeys(stay, 1).items()
     cache.set_many(dict.fromkeys(MANY, 2))
-    assert cache.get_many(MANY) == dict.fromkeys(MANY, 2)
+    assert keys_on(nodes[1], cache, MANY) == stay
+    assert keys_on(nodes[0], cache, MANY) == {*MANY} - stay
+
+
+def test_restarted_node_breaks_all_connections(use, nodes, endpoint):
+    """After one call that failed no client is kept that was connected to the same nodes."""
+    cache = use(PYMEMCACHE, endpoint, CALL_RETRY_COUNT=1)
+    clients = cache._clients
+    several = [clients._take() for _ in range(3)]
+    for lent in several:
+        lent.client.set("key", 1)
+    clients._idle.extend(several)
+    for node in nodes:
+        node.kill()
+        node.start()
+    cache.set("key", 2)
+    assert len(clients._idle) == 1
+    assert clients._idle[0] not in several
 
 
 @kinds

@@ -146,26 +146,24 @@ class Cluster:
         return True
 
     def _first_view(self) -> View:
-        if not self._first_try.may_try(str(self)):
-            assert self._error is not None
-            raise _again(self._error)
-        error = self._look_now()
-        if self._view is None:
+        tried = self._first_try.may_try(str(self))
+        if tried:
+            self._look_now()
+        view = self._view
+        if view is not None:
+            self._first_try.mark_up(str(self))
+            return view
+        if tried:
             self._first_try.mark_down(str(self))
-            raise _again(error or self._error or self._late())
-        self._first_try.mark_up(str(self))
-        return self._view
+        raise _again(self._error or self._no_list("the log says why"))
 
-    def _look_now(self) -> DiscoveryError | None:
+    def _look_now(self) -> None:
         """Wait for a look, for as long as both its questions may take."""
         try:
             self._looking.result(2 * self.source.timeout + GRACE)
         except TimeoutError:
             self._busy = False
-            error = self._late()
-            self._failed(error)
-            return error
-        return None
+            self._failed(self._no_list("it took too long"))
 
     def _look_beside(self, *, suspicious: bool = False) -> None:
         with self._lock:
@@ -176,9 +174,9 @@ class Cluster:
         try:
             self._looking.begin()
         except TimeoutError as error:
-            self._failed(self._late(f"no thread could ask it: {error}"))
+            self._failed(self._no_list(f"no thread could ask it: {error}"))
 
-    def _late(self, problem: str = "it took too long") -> DiscoveryError:
+    def _no_list(self, problem: str) -> DiscoveryError:
         return EndpointUnreachableError(
             f"The configuration endpoint {self} gave no list of nodes: {problem}.", str(self)
         )
