@@ -71,6 +71,12 @@ class Cluster:
         return self.nodes[0]
 
 
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch):
+    """Look again after a tenth of the time."""
+    monkeypatch.setattr("django_replicas.cache.discovery.RETRY_SECONDS", 0.1)
+
+
 @pytest.fixture
 def cluster():
     with ExitStack() as undo:

@@ -851,16 +851,15 @@ def test_fork(cluster, endpoint, clock):
 def test_what_a_child_keeps(cluster, clock):
     """The nodes stay, threads and locks are new, and the next question is planned anew."""
     view = cluster.view()
-    lock = cluster._lock
+    lock, looking = cluster._lock, cluster._looking
     lock.acquire()
     clock.now += 30
     _after_fork()
     assert cluster._lock is not lock
-    clock.now += 59
-    before = cluster.looks
+    assert cluster._looking is not looking
+    assert cluster._due == clock.now + 60
     assert cluster.view() is view
-    assert after_a_look(cluster, clock, 1) == ["node-1.example", "node-2.example"]
-    assert cluster.looks == before + 1
+    assert after_a_look(cluster, clock) == ["node-1.example", "node-2.example"]
 
 
 def test_one_of_many_begins_a_look(cluster, clock):

@@ -42,7 +42,9 @@ of_pylibmc = pytest.mark.parametrize("kind", OF_PYLIBMC.values(), ids=OF_PYLIBMC
 
 
 @pytest.fixture(autouse=True)
-def _close():
+def _in_haste(monkeypatch):
+    """Look again after a tenth of the time, and leave no connection to the next test."""
+    monkeypatch.setattr("django_replicas.cache.discovery.RETRY_SECONDS", 0.1)
     yield
     forget_clients()
 
@@ -183,7 +185,7 @@ def test_touch_in_text(monkeypatch, libmemcached, options, in_text):
     client = library.connect([("127.0.0.1", free_port())])
     assert (client.touch.__self__ is not client) == in_text
     assert client.touch.__self__.binary == (options.get("binary", True) and not in_text)
-    library.close(client)
+    client.disconnect_all()
 
 
 @each
@@ -493,7 +495,7 @@ def test_restarted_node_breaks_all_connections(use, nodes, endpoint):
     clients = cache._clients
     several = [clients._take() for _ in range(3)]
     for lent in several:
-        lent.client.set("key", 1)
+        lent.client.set(cache.make_key("key"), 1)
     clients._idle.extend(several)
     for node in nodes:
         node.kill()
@@ -507,6 +509,12 @@ def test_restarted_node_breaks_all_connections(use, nodes, endpoint):
 def test_hanging_node(use, kind, nodes, endpoint):
     """A node that hangs is waited for as long as NODE_TIMEOUT says, and left out after that."""
     cache = use(kind, endpoint, NODE_TIMEOUT=0.1, DISCOVERY_TIMEOUT=0.1, CALL_RETRY_COUNT=2)
+    if kind is PYMEMCACHE:
+        limits = cache._cache.default_kwargs
+        assert (limits["connect_timeout"], limits["timeout"]) == (0.1, 0.1)
+    else:
+        limits = cache._cache.behaviors
+        assert (limits["connect_timeout"], limits["_poll_timeout"]) == (100, 100)
     cache.set_many(dict.fromkeys(MANY, 1))
     nodes[0].freeze()
     for key in MANY:

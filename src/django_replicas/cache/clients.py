@@ -40,10 +40,7 @@ class Library(Protocol):
     """What they raise for a node's healthy answer; looked at before ``errors``."""
 
     def connect(self, addresses: list[tuple[str, int]]) -> Any:
-        """Return a client of these nodes."""
-
-    def close(self, client: Any) -> None:
-        """End a client's connections."""
+        """Return a client of these nodes, whose ``disconnect_all`` ends its connections."""
 
 
 class Lent:
@@ -140,13 +137,14 @@ class Clients:
             # Its failing is expected: no other would do better until the node is back.
             self._idle.append(lent)
         else:
-            # Whatever broke its connections broke those of the others too.
+            # Whatever broke its connections broke those of the others too; and one of pymemcache
+            # would now keep its keys elsewhere than they do.
             self._close(lent)
             self.close()
         self.cluster.suspect(lent.view, wait=wait)
 
     def _close(self, lent: Lent) -> None:
-        self.library.close(lent.client)
+        lent.client.disconnect_all()
 
 
 class RetryingClient:

@@ -108,9 +108,6 @@ class PyLibMC(Library):
         binary_only = self._options.get("username") is not None
         return bool(self._options["binary"]) and release.startswith("1.0.") and not binary_only
 
-    def close(self, client: Any) -> None:
-        client.disconnect_all()
-
 
 class PyMemcache(Library):
     """Clients of pymemcache, with TLS where its context is given."""
@@ -120,8 +117,6 @@ class PyMemcache(Library):
         exceptions = import_module("pymemcache.exceptions")
         self.errors = (exceptions.MemcacheError, OSError)
         self.answers = (exceptions.MemcacheClientError, KeyError)
-        # One that fails is given up at once, and the whole client with it: the cluster knows which
-        # nodes answer, and a client that knew better would keep its keys elsewhere than others.
         self._options = {
             "allow_unicode_keys": True,
             "default_noreply": False,
@@ -129,7 +124,6 @@ class PyMemcache(Library):
             "no_delay": True,
             "connect_timeout": node_timeout,
             "timeout": node_timeout,
-            "retry_attempts": 0,
             **options,
         }
 
@@ -155,8 +149,3 @@ class PyMemcache(Library):
 
     def connect(self, addresses: list[tuple[str, int]]) -> Any:
         return self._make(addresses, **self._options)
-
-    def close(self, client: Any) -> None:
-        # Not its own close(), which passes over nodes that failed.
-        for each in client.clients.values():
-            each.close()
