@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from itertools import chain, count, repeat
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -330,6 +330,14 @@ def test_silent():
         assert silent(Endpoint("e", 1), nodes, CALLS_ARE_LATE) == {nodes[2]}
         alive.freeze()
         assert silent(Endpoint("e", 1), nodes, 0.1) == {nodes[0], nodes[2]}
+
+
+def test_silent_and_stuck(monkeypatch):
+    """A node whose name takes for ever to resolve is not waited for."""
+    resolved = Event()
+    monkeypatch.setattr("django_replicas.cache.endpoint.answers", lambda *_: resolved.wait())
+    assert silent(Endpoint("e", 1), NODES, 0.01) == {*NODES}
+    resolved.set()
 
 
 # Anything at all
