@@ -505,6 +505,23 @@ def test_restarted_node_breaks_all_connections(use, nodes, endpoint):
     assert clients._idle[0] not in several
 
 
+def test_clients_in_use_while_others_fail(use, nodes, endpoint, monkeypatch):
+    """A client that comes back while a call is made again is no better than the one that failed."""
+    cache = use(PYMEMCACHE, endpoint, CALL_RETRY_COUNT=1)
+    clients = cache._clients
+    failing, in_use = clients._take(), clients._take()
+    for lent in (failing, in_use):
+        lent.client.set(cache.make_key("key"), 1)
+    clients._idle.append(failing)
+    for node in nodes:
+        node.kill()
+        node.start()
+    monkeypatch.setattr(cache.cluster, "suspect", lambda *_, **__: clients._idle.append(in_use))
+    cache.set("key", 2)
+    assert cache.get("key") == 2
+    assert in_use not in clients._idle
+
+
 @kinds
 def test_hanging_node(use, kind, nodes, endpoint):
     """A node that hangs is waited for as long as NODE_TIMEOUT says, and left out after that."""

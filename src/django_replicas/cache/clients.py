@@ -44,13 +44,14 @@ class Library(Protocol):
 
 
 class Lent:
-    """A client, and the nodes that it was made for."""
+    """A client, the nodes that it was made for, and the last failure before it was."""
 
-    __slots__ = ("client", "view")
+    __slots__ = ("client", "failure", "view")
 
-    def __init__(self, client: Any, view: View) -> None:
+    def __init__(self, client: Any, view: View, failure: object) -> None:
         self.client = client
         self.view = view
+        self.failure = failure
 
 
 class Clients:
@@ -67,17 +68,18 @@ class Clients:
         self.retries = retries
         self.ejecting = ejecting
         self._idle: deque[Lent] = deque()
+        self._last_failure = object()
         _all_clients.add(self)
 
     def calling(self, name: str) -> Call:
         """Return a function that makes the clients' call of this name."""
         answers, errors = self.library.answers, self.library.errors
-        idle = self._idle
+        idle, take = self._idle, self._take
 
         def call(*arguments: Any, **options: Any) -> Any:
             retries = self.retries
             while True:
-                lent = self._take()
+                lent = take()
                 try:
                     answer = getattr(lent.client, name)(*arguments, **options)
                 except answers:
@@ -121,8 +123,8 @@ class Clients:
             try:
                 lent = self._idle.pop()
             except IndexError:
-                return Lent(self._connected(view), view)
-            if lent.view is view:
+                return Lent(self._connected(view), view, self._last_failure)
+            if lent.view is view and lent.failure is self._last_failure:
                 return lent
             self._close(lent)
 
@@ -137,8 +139,9 @@ class Clients:
             # Its failing is expected: no other would do better until the node is back.
             self._idle.append(lent)
         else:
-            # Whatever broke its connections broke those of the others too; and one of pymemcache
-            # would now keep its keys elsewhere than they do.
+            # Whatever broke its connections broke those of the others too, also of those in use.
+            # One of pymemcache would besides keep its keys elsewhere than they do.
+            self._last_failure = object()
             self._close(lent)
             self.close()
         self.cluster.suspect(lent.view, wait=wait)

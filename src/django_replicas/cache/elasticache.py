@@ -56,8 +56,8 @@ class ClusterCache(BaseMemcachedCache):
         return RetryingClient(self._clients)
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> int:
-        seconds = super().get_backend_timeout(timeout) or 0
-        return LONG_AGO if seconds < 0 else int(seconds)
+        seconds: Any = super().get_backend_timeout(timeout)
+        return LONG_AGO if seconds < 0 else seconds
 
     def close(self, **kwargs: Any) -> None:
         """Keep the connections: they are the process's, not this object's or this request's."""
