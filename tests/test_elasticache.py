@@ -654,6 +654,20 @@ def test_serverless(use, certificate):
         forget_clients()
 
 
+def test_many_keys_of_a_serverless_cache(use, endpoint):
+    """No command is longer than serverless caches take, and each key is asked for once."""
+    endpoint.reply = lambda command: [b"END\r\n" if command.startswith(b"get ") else b"ERROR\r\n"]
+    cache = use(PYMEMCACHE, endpoint, IGNORE_CLUSTER_ERRORS=True)
+    keys = [f"{n:0>247}" for n in range(200)]
+    assert cache.get_many(iter(keys)) == {}
+    asked = [command for command in endpoint.commands if command.startswith(b"get ")]
+    assert max(map(len, asked)) + 2 <= 16 * 1024
+    assert [key for command in asked for key in command.decode().split()[1:]] == [
+        cache.make_key(key) for key in keys
+    ]
+    assert len(asked) == 4
+
+
 # Settings
 
 

@@ -3,8 +3,9 @@
 Both are Django's own backends of these libraries, over clients that follow the cluster's nodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheBackendError
@@ -18,6 +19,8 @@ from .options import as_key, read_options
 # A moment of 1970: memcached takes what is above 30 days for a time since then, in both protocols.
 # Django's own -1 means "never" in the binary one.
 LONG_AGO = 60 * 60 * 24 * 30 + 1
+# Serverless caches, which have to be single nodes, take 16 KB of a command; a key has 250 bytes.
+FEW_KEYS = 16_384 // 251 - 1
 
 
 class ClusterCache(BaseMemcachedCache):
@@ -87,3 +90,13 @@ class PyMemcacheElastiCache(ClusterCache, PyMemcacheCache):
     def __init__(self, server: str | Sequence[str], params: dict[str, Any]) -> None:
         self._follow(PyMemcache, server, params)
         super().__init__(server, params)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return what is there of the keys; of a single node, by commands that are short enough."""
+        if not self.cluster.source.may_be_single:
+            return super().get_many(keys, version)
+        found: dict[Any, Any] = {}
+        remaining = iter(keys)
+        while some := list(islice(remaining, FEW_KEYS)):
+            found |= super().get_many(some, version)
+        return found
