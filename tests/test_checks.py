@@ -54,6 +54,10 @@ CACHES = {"default": {"BACKEND": DATABASE_CACHE, "LOCATION": "cached"}}
 ROOT_URLCONF, urlpatterns = "shop_settings", []
 REPLICAS["VIEW_OVERRIDES"] = {"serach": "follower"}
 """,
+    "W020": """
+CLUSTER_CACHE = "django_replicas.cache.elasticache.PyMemcacheElastiCache"
+CACHES = {"default": {"BACKEND": CLUSTER_CACHE, "LOCATION": "a.serverless.example:11211"}}
+""",
 }
 POSTGRESQL = {
     "ENGINE": "django.db.backends.postgresql",
