@@ -784,6 +784,38 @@ def test_suspect_together(real, nodes, endpoint, clock):
     assert real.looks == 2
 
 
+def test_suspect_during_the_look_after(real, nodes, endpoint, clock):
+    """The end of a look that had begun before is not the end of waiting for the next one."""
+    view = real.view()
+    say_it = endpoint.reply
+    began, go = Barrier(2), Barrier(2)
+
+    def wait_first(command):
+        began.wait()
+        go.wait()
+        return say_it(command)
+
+    endpoint.reply = wait_first
+    clock.now += 60
+    real.view()
+    began.wait()
+    nodes[0].kill()
+    first, second = (
+        Thread(target=real.suspect, args=(view,), kwargs={"wait": True}) for _ in range(2)
+    )
+    first.start()
+    wait_until(lambda: real._suspicious, "the first suspects")
+    go.wait()
+    began.wait()
+    second.start()
+    wait_until(lambda: len(real._looking._current._condition._waiters) == 2, "both wait")
+    endpoint.reply = say_it
+    go.wait()
+    first.join()
+    second.join()
+    assert locations(real.view().down) == [nodes[0].location]
+
+
 def test_all_down(real, nodes):
     """Where no node answers, all of them are as good as any."""
     view = real.view()

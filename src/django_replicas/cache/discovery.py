@@ -135,7 +135,7 @@ class Cluster:
             return
         self._look_now()
         # Where that was a look which had begun before the call failed, another one is needed.
-        if self._suspicious:
+        if self._busy:
             self._look_now()
 
     def _may_suspect(self, view: View) -> bool:
@@ -184,7 +184,8 @@ class Cluster:
     # In the thread that looks
 
     def _look(self) -> None:
-        suspicious, self._suspicious = self._suspicious, False
+        with self._lock:
+            suspicious, self._suspicious = self._suspicious, False
         try:
             if self._view is None or suspicious or self._clock() >= self._ask_at:
                 self._ask()
@@ -192,7 +193,8 @@ class Cluster:
         except Exception:
             logger.exception("Looking at the nodes of %s failed.", self)
         finally:
-            self._busy = False
+            with self._lock:
+                self._busy = self._suspicious
             self._plan_looking()
             self.looks += 1
 
