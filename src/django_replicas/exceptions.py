@@ -1,6 +1,9 @@
 """Every error that this package raises, below one root."""
 
+from collections.abc import Mapping
+
 from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import OperationalError
 
 
 class ReplicasError(Exception):
@@ -60,3 +63,17 @@ class MalformedReplyError(DiscoveryError):
 
 class NoDiscoveryError(DiscoveryError):
     """The endpoint knows no discovery: it is a single node, or a serverless cache."""
+class NoPeerError(ReplicasError, OperationalError):
+    """No peer of an alias could be connected to.
+
+    ``errors`` has what each of them raised, by its alias.
+    """
+
+    def __init__(self, alias: str, errors: Mapping[str, Exception]) -> None:
+        told = "; ".join(f"{peer}: {' '.join(str(e).split())}" for peer, e in errors.items())
+        super().__init__(f"No peer of {alias!r} can be connected to. {told}")
+        self.alias = alias
+        self.errors = errors
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.alias, self.errors)

@@ -41,3 +41,11 @@ cluster_changed = Signal()
 
 discovery_failed = Signal()
 """A cluster's nodes could not be learned, or not again. From its ``Cluster``: ``error``."""
+peer_down = Signal()
+"""A peer could not be connected to. From its ``Peers``: ``alias``, ``peer``, ``reason``, ``error``.
+
+``alias`` is the one that has the peer; ``reason`` is an ``Outage``.
+"""
+
+peer_up = Signal()
+"""A peer that was down was connected to. From its ``Peers``: ``alias``, ``peer``, ``reason``."""

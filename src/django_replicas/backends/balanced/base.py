@@ -1,0 +1,154 @@
+"""The database engine over equal peers.
+
+Django looks for ``DatabaseWrapper`` here; the class that it gets is made from the peers' own.
+"""
+
+import copy
+from contextlib import suppress
+from functools import cache
+from typing import Any, Self
+
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db.backends.base.base import RAN_DB_VERSION_CHECK, BaseDatabaseWrapper
+
+from django_replicas.exceptions import NoPeerError
+from django_replicas.outages import outage_of
+from django_replicas.peers import Peers, peers_in
+
+from .creation import BalancedClient, BalancedCreation
+from .engines import engine_of
+from .facts import Facts, facts_taken_from, give_back
+from .pools import PoolPerPeer
+
+# How Django uses the connection is the alias's own affair; where it leads to is the peer's.
+OWN = frozenset(
+    {"ATOMIC_REQUESTS", "AUTOCOMMIT", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "TEST"}
+    | {"PEERS", "CHECK_INTERVAL", "BALANCE"}
+)
+
+Settings = dict[str, Any]
+
+
+class DatabaseWrapper(BaseDatabaseWrapper):
+    """A connection to one of several equal peers, and in all else one of the peers' own engine.
+
+    Each time it is opened a peer is chosen anew, and ``settings_dict`` is what that peer's alias
+    says of where it is. A thread's, like every connection of Django's; what is known of the peers
+    is the process's. Raises ``NoPeerError`` where no peer can be connected to.
+    """
+
+    # The driver's module, as the peers' engine names it.
+    Database: Any
+
+    def __new__(cls, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> Self:
+        kind: Any = cls
+        engine: Any = engine_of(alias, settings_dict)
+        made: Self = super().__new__(kind if issubclass(cls, engine) else _made_over(kind, engine))
+        return made
+
+    def __init__(self, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> None:
+        self._given = dict(settings_dict)
+        self._facts: dict[str, Facts] = {}
+        self._peer: str = settings_dict["PEERS"][0]
+        self._peers_name: object = ""
+        self.settings_dict = settings_dict
+        self._turn_to(self._peer)
+        super().__init__(self.settings_dict, alias)
+
+    @property
+    def peer(self) -> str | None:
+        """The alias of the peer that this connection is open to, None where it is not open."""
+        return None if self.connection is None else self._peer
+
+    def connect(self) -> None:
+        """Open a connection to the peer whose turn it is, or to the next one that can be."""
+        peers = self._peers()
+        errors: dict[str, Exception] = {}
+        for peer in peers.in_turn():
+            self._turn_to(peer)
+            try:
+                super().connect()
+            except (Error, self.Database.Error) as error:
+                outage = outage_of(error, self)
+                if outage is None:
+                    raise
+                self._drop()
+                peers.could_not_be_opened(peer, outage, error)
+                errors[peer] = error
+            else:
+                peers.was_opened(peer)
+                return
+        raise NoPeerError(self.alias, errors) from errors[peer]
+
+    def init_connection_state(self) -> None:
+        """Look at each peer's version once, as is done for the alias that it is."""
+        super().init_connection_state()
+        if self._peer not in RAN_DB_VERSION_CHECK:
+            self.check_database_version_supported()
+            RAN_DB_VERSION_CHECK.add(self._peer)
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Between requests, leave a peer that takes no new connections while others do."""
+        if self._is_better_left():
+            self.close()
+        else:
+            super().close_if_unusable_or_obsolete()
+
+    def keep_to_first_peer(self) -> None:
+        """Connect to no other peer from now on, as test databases need it that are made on one."""
+        self.close()
+        self.settings_dict["PEERS"] = self.settings_dict["PEERS"][:1]
+        self._turn_to(self.settings_dict["PEERS"][0])
+
+    def copy(self, alias: str | None = None) -> Self:
+        """Return another connection that chooses its peers itself."""
+        settings = {**self._given, **self._own_settings(), "NAME": self._own_name}
+        return type(self)(copy.deepcopy(settings), self.alias if alias is None else alias)
+
+    def _peers(self) -> Peers:
+        return peers_in(self.alias, self.settings_dict)
+
+    def _is_better_left(self) -> bool:
+        return (
+            self.connection is not None
+            and not self.in_atomic_block
+            and self._peers().is_better_left(self._peer)
+        )
+
+    def _drop(self: Any) -> None:
+        """Be without a connection, whatever state a failed attempt has left it in."""
+        with suppress(Error, self.Database.Error):
+            self._close()
+        self.connection = None
+
+    def _turn_to(self, peer: str) -> None:
+        if peer != self._peer:
+            self._facts[self._peer] = facts_taken_from(self)
+            give_back(self, self._facts.pop(peer, {}))
+            self._peer = peer
+        name, theirs = self._own_name, connections.settings[peer]
+        where = {key: value for key, value in theirs.items() if key not in OWN}
+        self.settings_dict = {**self._given, **where, **self._own_settings()}
+        self.settings_dict["NAME"] = theirs["NAME"] if name == "" else name
+        self._peers_name = theirs["NAME"]
+
+    @property
+    def _own_name(self) -> Any:
+        """The alias's own ``NAME``, empty where it is only the peer's; None for no database."""
+        name = self.settings_dict["NAME"]
+        return "" if name == self._peers_name else name
+
+    def _own_settings(self) -> Settings:
+        return {key: value for key, value in self.settings_dict.items() if key in OWN}
+
+
+@cache
+def _made_over(balanced: Any, engine: Any) -> Any:
+    pooled = (PoolPerPeer,) if hasattr(engine, "pool") else ()
+    own = {
+        "__module__": balanced.__module__,
+        "__doc__": balanced.__doc__,
+        "client_class": type("DatabaseClient", (BalancedClient, engine.client_class), {}),
+        "creation_class": type("DatabaseCreation", (BalancedCreation, engine.creation_class), {}),
+    }
+    return type(balanced.__name__, (balanced, *pooled, engine), own)

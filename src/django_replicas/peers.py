@@ -1,0 +1,144 @@
+"""Equal servers behind one alias: which of them a new connection goes to, and which are down."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .liveness import Liveness
+from .outages import Outage
+from .signals import peer_down, peer_up
+
+logger = logging.getLogger("django_replicas")
+
+ENGINE = "django_replicas.backends.balanced"
+DEFAULT_CHECK_INTERVAL = 10.0
+BALANCES = ("random", "round_robin")
+
+
+class Peers:
+    """The peers of one alias, as this process knows them; shared by all its threads."""
+
+    def __init__(
+        self,
+        alias: str,
+        names: Sequence[str],
+        check_interval: float = DEFAULT_CHECK_INTERVAL,
+        balance: str = "random",
+        liveness: Liveness | None = None,
+        pick: Callable[[int], int] = random.randrange,
+    ) -> None:
+        self.alias = alias
+        self.names = tuple(names)
+        self.check_interval = check_interval
+        self._balance = balance
+        self._liveness = liveness or Liveness(check_interval)
+        self._pick = pick
+        self._turn = pick(len(self.names))
+        self._lock = threading.Lock()
+
+    def in_turn(self) -> Iterator[str]:
+        """Yield the peers in the order in which a new connection tries them.
+
+        First one that was down and may be tried again, by this caller alone; then those that are
+        up. Where none of them can be connected to, those that are down are tried all the same, as a
+        plain alias would be.
+        """
+        up = self._liveness.those_up(self.names)
+        left_alone = []
+        if len(up) < len(self.names):
+            for name in self.names:
+                if name not in up:
+                    if self._liveness.may_try(name):
+                        yield name
+                    else:
+                        left_alone.append(name)
+        if up:
+            start = self._start(len(up))
+            yield from up[start:]
+            yield from up[:start]
+        yield from left_alone
+
+    def is_up(self, name: str) -> bool:
+        return self._liveness.is_up(name)
+
+    def is_better_left(self, name: str) -> bool:
+        """Tell whether a peer is down while another is up."""
+        return not self.is_up(name) and bool(self._liveness.those_up(self.names))
+
+    def down_for(self, name: str) -> float | None:
+        """Return for how many seconds more a peer is left alone, None where it is not."""
+        return self._liveness.down_for(name)
+
+    def could_not_be_opened(self, name: str, outage: Outage, error: Exception) -> None:
+        """Leave a peer alone for the interval, if that is what the outage asks for."""
+        if not outage.lasts or not self._liveness.mark_down(name):
+            return
+        logger.warning(
+            "Peer %r of %r %s and is left alone for %g seconds: %s",
+            *(name, self.alias, outage, self.check_interval, error),
+        )
+        if not self._liveness.those_up(self.names):
+            logger.error("No peer of %r is left.", self.alias)
+        peer_down.send_robust(self, alias=self.alias, peer=name, reason=outage, error=error)
+
+    def was_opened(self, name: str) -> None:
+        """Let everybody use a peer again."""
+        if self._liveness.mark_up(name):
+            logger.info("Peer %r of %r is back.", name, self.alias)
+            peer_up.send_robust(self, alias=self.alias, peer=name, reason="was connected to again")
+
+    def _start(self, count: int) -> int:
+        if self._balance == "random":
+            return self._pick(count)
+        with self._lock:
+            self._turn += 1
+            return self._turn % count
+
+
+_known: dict[tuple[object, ...], Peers] = {}
+
+
+def peers_in(alias: str, settings: Mapping[str, Any]) -> Peers:
+    """Return what this process knows of the peers that an alias's settings name."""
+    arguments = (
+        alias,
+        tuple(settings["PEERS"]),
+        settings.get("CHECK_INTERVAL", DEFAULT_CHECK_INTERVAL),
+        settings.get("BALANCE", "random"),
+    )
+    known = _known.get(arguments)
+    return _known.setdefault(arguments, Peers(*arguments)) if known is None else known
+
+
+def peers_of(alias: str) -> Peers | None:
+    """Return the peers of an alias of this engine, None for one of another."""
+    settings = connections.settings[alias]
+    return peers_in(alias, settings) if settings["ENGINE"] == ENGINE else None
+
+
+def server_of(connection: BaseDatabaseWrapper) -> str:
+    """Return the alias of the one server that an open connection talks to.
+
+    That is its own, but for an alias with peers, where it is the peer's. What is known of a
+    server, such as its position, is known by this name.
+    """
+    return getattr(connection, "peer", None) or connection.alias
+
+
+def forget_peers() -> None:
+    """Take every peer for one that was never tried."""
+    _known.clear()
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == "DATABASES":
+        forget_peers()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_replicas.peers")
