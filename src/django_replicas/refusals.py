@@ -15,8 +15,9 @@ DEFAULT_SECONDS = 5.0
 # What libpq knows nothing of: it is psycopg that takes it.
 _NOT_FOR_LIBPQ = frozenset({"autocommit", "context", "cursor_factory", "prepare_threshold"})
 _ERROR = re.compile(rb'\tErrorResponse\t.*? C "([0-9A-Z]{5})"')
-# invalid_authorization_specification
-_NO_CREDENTIALS = "28000"
+_LONGEST = 1 << 20
+# invalid_password: the server asks for one, and the client has none to send.
+_NO_PASSWORD = "28P01"
 
 
 class Refusal(Enum):
@@ -52,9 +53,14 @@ def _attempt(pq: Any, conninfo: bytes, seconds: float) -> str | Refusal:
             attempt.trace(notes)
             connected = _is_connected(pq, attempt, time.monotonic() + seconds)
             attempt.untrace()
+            if connected:
+                return Refusal.NONE
+            error = _ERROR.search(os.pread(notes, _LONGEST, 0))
+            if error is not None:
+                return error[1].decode()
+            return _NO_PASSWORD if attempt.needs_password else Refusal.UNKNOWN
         finally:
             attempt.finish()
-        return Refusal.NONE if connected else _read(os.pread(notes, 1 << 20, 0))
     finally:
         os.close(notes)
 
@@ -69,11 +75,3 @@ def _is_connected(pq: Any, attempt: Any, deadline: float) -> bool:
         if not any(select.select(*waiting, [], max(0.0, deadline - time.monotonic()))):
             return False
     return False
-
-
-def _read(notes: bytes) -> str | Refusal:
-    error = _ERROR.search(notes)
-    if error is not None:
-        return error[1].decode()
-    # It asked who we are, and libpq had no answer.
-    return _NO_CREDENTIALS if b"\tAuthentication" in notes else Refusal.UNKNOWN

@@ -1,0 +1,474 @@
+"""One alias over real servers: two majors of PostgreSQL, MariaDB, and ways to them that fail."""
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+from django.db import OperationalError, connections
+
+from django_replicas.exceptions import NoPeerError
+from django_replicas.outages import Outage
+from django_replicas.peers import forget_peers, peers_of
+from django_replicas.signals import peer_down
+from servers.faults import Faults
+from servers.postgres import Cluster
+from servers.waiting import wait_until
+
+from .peers import aliases, balanced
+
+ROWS = ("CREATE TABLE who (name text)", "INSERT INTO who VALUES ('{}')")
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """Three servers of PostgreSQL, two majors among them; each row tells which one it is."""
+    with ExitStack() as stack:
+        found = {}
+        for name, major in (("old", 16), ("new", 18), ("third", 18)):
+            found[name] = stack.enter_context(Cluster(standbys=0, major=major)).leader
+            make_rows(found[name], name)
+        yield found
+
+
+def make_rows(server, name):
+    for statement in ROWS:
+        server.execute(statement.format(name))
+    server.execute("GRANT ALL ON who TO app")
+
+
+@pytest.fixture(scope="module")
+def ways(servers):
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(Faults(server.port)) for name, server in servers.items()}
+
+
+@pytest.fixture
+def entries(servers, ways):
+    """The peers' own entries, each leading through the way to it, all ways being good."""
+    for way in ways.values():
+        way.heal()
+    for server in servers.values():
+        server.start()
+    yield {
+        name: {**server.django_database(), "PORT": str(ways[name].port)}
+        for name, server in servers.items()
+    }
+    for server in servers.values():
+        server.thaw()
+
+
+# Without migrations, because those of PostgreSQL want another order of tables than ours have.
+OWN = {"CHECK_INTERVAL": 0.2, "TEST": {"MIGRATE": False}}
+
+
+@pytest.fixture
+def many(entries):
+    with aliases(**entries, many=balanced(*entries, **OWN)):
+        yield connections["many"]
+
+
+def who(alias="many"):
+    """Ask a new connection which server it is."""
+    connections[alias].close()
+    return who_is_it(alias)
+
+
+def who_is_it(alias="many"):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT name FROM who")
+        return cursor.fetchone()[0]
+
+
+def is_down(name):
+    return not peers_of("many").is_up(name)
+
+
+def meet(name):
+    """Open connections until one has found that a peer is down."""
+    while not is_down(name):
+        who()
+
+
+def test_each_server_answers_for_itself(many, servers):
+    """The peer that a connection names is the one whose rows it reads, whatever its major."""
+    seen = set()
+    while len(seen) < 3:
+        name = who()
+        assert many.peer == name
+        assert many.pg_version // 10000 == (16 if name == "old" else 18)
+        seen.add(name)
+
+
+@pytest.mark.parametrize("fault", ["refuse", "reset", "blackhole"])
+def test_a_fault_on_the_way(many, ways, fault):
+    """No new connection fails while another peer can be reached; the peer comes back."""
+    getattr(ways["old"], fault)()
+    meet("old")
+    assert {who() for _ in range(20)} <= {"new", "third"}
+    ways["old"].heal()
+    wait_until(lambda: who() == "old", "the peer is taken back")
+    assert not is_down("old")
+
+
+def test_a_hung_server_costs_one_attempt_in_each_interval(entries, servers, ways):
+    """Others go on while one thread waits for it, and nobody tries it before its time."""
+    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=60)):
+        servers["old"].freeze()
+        meet("old")
+        before = ways["old"].accepted()
+        with ThreadPoolExecutor(4) as pool:
+            names = [future.result() for future in [pool.submit(ask_often) for _ in range(4)]]
+        assert set().union(*names) == {"new", "third"}
+        assert ways["old"].accepted() == before
+
+
+def test_one_thread_tries_it_again(entries, servers, ways, monkeypatch):
+    """After the interval there is one attempt more, however many ask."""
+    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=60)):
+        ways["old"].blackhole()
+        meet("old")
+        before = ways["old"].accepted()
+        liveness = peers_of("many")._liveness
+        later = liveness._clock() + 61
+        monkeypatch.setattr(liveness, "_clock", lambda: later)
+        with ThreadPoolExecutor(4) as pool:
+            names = [future.result() for future in [pool.submit(ask_often) for _ in range(4)]]
+        assert set().union(*names) == {"new", "third"}
+        assert ways["old"].accepted() == before + 1
+
+
+def ask_often(times=20):
+    try:
+        return {who() for _ in range(times)}
+    finally:
+        connections.close_all()
+
+
+def test_a_wrong_password_is_told(entries, servers):
+    """It is a mistake of somebody's, and hidden as an outage it would never be found."""
+    entries["old"] = {**entries["old"], "PASSWORD": "wrong"}
+    with aliases(**entries, many=balanced("old")):
+        with pytest.raises(OperationalError, match="password authentication failed") as raised:
+            who()
+        assert not isinstance(raised.value, NoPeerError)
+        assert not is_down("old")
+
+
+def test_no_password_at_all_is_told(entries):
+    """The server asked for one, and libpq had none."""
+    entries["old"] = {**entries["old"], "PASSWORD": ""}
+    with aliases(**entries, many=balanced("old")):
+        with pytest.raises(OperationalError, match="no password supplied") as raised:
+            who()
+        assert not isinstance(raised.value, NoPeerError)
+
+
+def test_a_missing_database_is_told(entries):
+    """The other peers may have it; this one is not as it should be."""
+    entries["old"] = {**entries["old"], "NAME": "missing"}
+    with aliases(**entries, many=balanced("old")):
+        with pytest.raises(OperationalError, match="does not exist") as raised:
+            who()
+        assert not isinstance(raised.value, NoPeerError)
+
+
+def test_a_full_server_is_passed_over(many, servers):
+    """``too_many_connections`` is an outage, though the server answers."""
+    reasons = []
+
+    def listen(reason, **told):
+        reasons.append(reason)
+
+    peer_down.connect(listen)
+    servers["old"].execute("ALTER ROLE app CONNECTION LIMIT 0")
+    try:
+        meet("old")
+        assert reasons == [Outage.REFUSING]
+    finally:
+        peer_down.disconnect(listen)
+        servers["old"].execute("ALTER ROLE app CONNECTION LIMIT -1")
+    wait_until(lambda: who() == "old", "the peer is taken back")
+
+
+def test_all_down(many, ways):
+    """The error names every peer and what it said."""
+    for way in ways.values():
+        way.refuse()
+    with pytest.raises(OperationalError) as raised:
+        who()
+    for name, way in ways.items():
+        assert f"{name}: connection failed: " in str(raised.value)
+        assert f"port {way.port} failed: Connection refused" in str(raised.value)
+
+
+# Persistent connections and pools
+
+
+def test_a_connection_lost_between_requests(entries, servers):
+    """With health checks it is opened again, on another peer."""
+    own = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    with aliases(**entries, many=balanced(*entries, **own)):
+        first = who()
+        servers[first].kill()
+        connections["many"].close_if_unusable_or_obsolete()
+        assert who_is_it() != first
+
+
+POOL = {"min_size": 1, "max_size": 2, "timeout": 2}
+
+
+@pytest.fixture
+def pooled(entries):
+    """The same with a pool for each peer."""
+    for entry in entries.values():
+        entry["OPTIONS"] = {**entry["OPTIONS"], "pool": POOL}
+        entry["CONN_HEALTH_CHECKS"] = True
+    own = balanced(*entries, CHECK_INTERVAL=0.2)
+    with aliases(**entries, many=own):
+        yield connections["many"]
+        for name in entries:
+            connections[name].close_pool()
+
+
+def test_each_peer_has_its_own_pool(pooled, entries):
+    """It is the very pool of the peer's alias, and what comes from it leads there."""
+    seen = set()
+    while len(seen) < 3:
+        name = who()
+        assert pooled.peer == name
+        assert pooled.pool is connections[name].pool
+        assert pooled.connection._pool is pooled.pool
+        seen.add(name)
+    assert set(pooled._connection_pools) == set(entries)
+
+
+def test_a_pool_whose_server_is_dead(pooled, servers):
+    """It has no connection to give, and another pool serves."""
+    seen = set()
+    while len(seen) < 3:
+        seen.add(who())
+    pooled.close()
+    servers["old"].kill()
+    meet("old")
+    assert {who() for _ in range(10)} == {"new", "third"}
+
+
+def test_an_empty_pool_is_not_down(pooled, entries):
+    """Its server takes connections; another pool serves meanwhile, and nobody is left alone."""
+    taken = [connections["old"].copy() for _ in range(2)]
+    for each in taken:
+        each.ensure_connection()
+    pooled.settings_dict["PEERS"] = ["old", "new"]
+    pooled.settings_dict["BALANCE"] = "round_robin"
+    pooled.ensure_connection()
+    first = pooled.peer
+    pooled.close()
+    pooled.ensure_connection()
+    assert (first, pooled.peer) == ("new", "new")
+    for each in taken:
+        each.close()
+
+
+def test_databases_of_another_name_have_other_pools(pooled, servers):
+    """A test's database is not reached through the pool of the real one."""
+    servers["old"].execute("CREATE DATABASE elsewhere OWNER app")
+    pooled.settings_dict.update(NAME="elsewhere", PEERS=["old"])
+    pooled.ensure_connection()
+    with pooled.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        assert cursor.fetchone() == ("elsewhere",)
+    assert "old/elsewhere" in pooled._connection_pools
+    pooled.close()
+    pooled.close_pool()
+    servers["old"].execute("DROP DATABASE elsewhere")
+
+
+# Test databases
+
+
+def test_a_test_database(many, servers):
+    """It is made on the first peer, and the alias keeps to it until it is destroyed."""
+    before = {**connections.settings["many"]}
+    connections["many"].creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        assert connections.settings["many"]["NAME"] == "test_app"
+        for _ in range(5):
+            many.close()
+            many.ensure_connection()
+            assert (many.peer, many.settings_dict["NAME"]) == ("old", "test_app")
+        seen = in_a_thread(lambda: (connections["many"].settings_dict["NAME"], whose()))
+        assert seen == ("test_app", "old")
+        assert "shop_book" in many.introspection.table_names()
+    finally:
+        connections["many"].creation.destroy_test_db("app", verbosity=0)
+    assert connections.settings["many"] == before
+    assert {who() for _ in range(30)} == set(servers)
+
+
+def whose():
+    connections["many"].ensure_connection()
+    return connections["many"].peer
+
+
+def in_a_thread(work):
+    def run():
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+def test_the_databases_of_parallel_workers(many):
+    """Each worker's threads find the worker's own database."""
+    creation = connections["many"].creation
+    creation.create_test_db(verbosity=0, autoclobber=True)
+    try:
+        creation.clone_test_db("1", verbosity=0, autoclobber=True)
+        before = {**connections.settings["many"]}
+        creation.setup_worker_connection(1)
+        assert connections.settings["many"]["NAME"] == "test_app_1"
+        assert in_a_thread(whose) == "old"
+        connections.settings["many"].update(before)
+        many.settings_dict["NAME"] = "test_app"
+        creation.destroy_test_db(suffix="1", verbosity=0)
+    finally:
+        creation.destroy_test_db("app", verbosity=0)
+
+
+def test_a_mirror(many):
+    """What mirrors another alias has its name on every peer, in every thread."""
+    before = {**connections.settings["many"]}
+    many.creation.set_as_test_mirror({"NAME": "postgres"})
+    assert connections.settings["many"]["NAME"] == "postgres"
+    connections.settings["many"].update(before)
+
+
+def test_it_is_one_database_with_its_peer(many):
+    """Where both are tested, the test database is made once."""
+    assert many.creation.test_db_signature() == connections["old"].creation.test_db_signature()
+
+
+def test_dbshell(many, ways, monkeypatch):
+    """psql goes where a connection could be opened."""
+    ran = []
+    monkeypatch.setattr("subprocess.run", lambda args, **kwargs: ran.append(args))
+    ways["old"].refuse()
+    ways["new"].reset()
+    call_command("dbshell", database="many")
+    assert ran[0][ran[0].index("-p") + 1] == str(ways["third"].port)
+
+
+# Under load
+
+
+def test_threads_while_a_server_dies_and_returns(many, servers):
+    """No query on a new connection fails, while one peer lives."""
+    stop = threading.Event()
+
+    def work():
+        counts = Counter()
+        try:
+            while not stop.is_set():
+                counts[open_and_close()] += 1
+        finally:
+            connections.close_all()
+        return counts
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(work) for _ in range(4)]
+        try:
+            shake(servers["old"])
+        finally:
+            stop.set()
+        total = sum((future.result() for future in futures), Counter())
+    assert min(total[name] for name in servers) > 0
+
+
+def open_and_close():
+    """Open a connection, and say where it leads; who is killed later is another matter."""
+    connections["many"].close()
+    connections["many"].ensure_connection()
+    return connections["many"].peer
+
+
+def shake(server):
+    """Kill and hang a server, and wait each time until it is missed and until it is back."""
+    server.kill()
+    wait_until(lambda: is_down("old"), "the killed server is missed")
+    server.start()
+    wait_until(lambda: not is_down("old"), "the restarted server is taken back")
+    server.freeze()
+    wait_until(lambda: is_down("old"), "the hung server is missed")
+    server.thaw()
+    wait_until(lambda: not is_down("old"), "the thawed server is taken back")
+
+
+async def test_tasks_while_a_server_dies_and_returns(many, servers):
+    """The same from an event loop, whose queries run in threads."""
+    stop = asyncio.Event()
+    ask = sync_to_async(lambda: in_a_thread(open_and_close), thread_sensitive=False)
+
+    async def work():
+        while not stop.is_set():
+            await ask()
+
+    tasks = [asyncio.create_task(work()) for _ in range(3)]
+    try:
+        await sync_to_async(shake, thread_sensitive=False)(servers["old"])
+    finally:
+        stop.set()
+    await asyncio.gather(*tasks)
+
+
+def test_processes_while_a_server_dies_and_returns(many, servers):
+    """Each process finds out for itself."""
+    connections["many"].close()
+    context = multiprocessing.get_context("fork")
+    stop, answers = context.Event(), context.SimpleQueue()
+    pids = [forked(stop, answers) for _ in range(2)]
+    try:
+        servers["old"].kill()
+        meet("old")
+        servers["old"].start()
+        wait_until(lambda: who() == "old", "the restarted server is taken back")
+    finally:
+        stop.set()
+        for pid in pids:
+            os.waitpid(pid, 0)
+    counts = [answers.get() for _ in pids]
+    assert all(isinstance(each, dict) and set(each) == set(servers) for each in counts), counts
+
+
+def forked(stop, answers):
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        for each in connections.all(initialized_only=True):
+            each.connection = None
+        forget_peers()
+        answers.put(loads_until(stop))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def loads_until(stop):
+    counts = Counter()
+    try:
+        while not (stop.is_set() and counts["old"]):
+            counts[open_and_close()] += 1
+    except Exception as error:
+        return repr(error)
+    return dict(counts)
