@@ -43,14 +43,15 @@ class DatabaseWrapper(BaseDatabaseWrapper):
     def __new__(cls, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> Self:
         kind: Any = cls
         engine: Any = engine_of(alias, settings_dict)
-        made: Self = super().__new__(kind if issubclass(cls, engine) else _made_over(kind, engine))
+        made: Self = super().__new__(_made_over(kind, engine))
         return made
 
     def __init__(self, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> None:
         self._given = dict(settings_dict)
         self._facts: dict[str, Facts] = {}
         self._peer: str = settings_dict["PEERS"][0]
-        self._peers_name: object = ""
+        # Of what an alias with peers says of where it leads, only a NAME counts.
+        self._filled_in: Settings = {"NAME": ""}
         self.settings_dict = settings_dict
         self._turn_to(self._peer)
         super().__init__(self.settings_dict, alias)
@@ -102,7 +103,7 @@ class DatabaseWrapper(BaseDatabaseWrapper):
 
     def copy(self, alias: str | None = None) -> Self:
         """Return another connection that chooses its peers itself."""
-        settings = {**self._given, **self._own_settings(), "NAME": self._own_name}
+        settings = {**self._given, **self._own_settings(), **self._set_here()}
         return type(self)(copy.deepcopy(settings), self.alias if alias is None else alias)
 
     def _peers(self) -> Peers:
@@ -126,17 +127,22 @@ class DatabaseWrapper(BaseDatabaseWrapper):
             self._facts[self._peer] = facts_taken_from(self)
             give_back(self, self._facts.pop(peer, {}))
             self._peer = peer
-        name, theirs = self._own_name, connections.settings[peer]
+        theirs = connections.settings[peer]
         where = {key: value for key, value in theirs.items() if key not in OWN}
-        self.settings_dict = {**self._given, **where, **self._own_settings()}
-        self.settings_dict["NAME"] = theirs["NAME"] if name == "" else name
-        self._peers_name = theirs["NAME"]
+        own = {**self._own_settings(), **self._set_here()}
+        self.settings_dict = {**self._given, **where, "OPTIONS": dict(where["OPTIONS"]), **own}
+        self._filled_in = where
 
     @property
     def _own_name(self) -> Any:
         """The alias's own ``NAME``, empty where it is only the peer's; None for no database."""
         name = self.settings_dict["NAME"]
-        return "" if name == self._peers_name else name
+        return "" if name == self._filled_in["NAME"] else name
+
+    def _set_here(self) -> Settings:
+        """Return what leads elsewhere than to the peer, because somebody has set it so."""
+        now, before = self.settings_dict, self._filled_in
+        return {key: now[key] for key, value in before.items() if now.get(key) != value}
 
     def _own_settings(self) -> Settings:
         return {key: value for key, value in self.settings_dict.items() if key in OWN}
@@ -148,6 +154,8 @@ def _made_over(balanced: Any, engine: Any) -> Any:
     own = {
         "__module__": balanced.__module__,
         "__doc__": balanced.__doc__,
+        # Also without arguments, as copy.copy() does it.
+        "__new__": lambda made, *args, **kwargs: object.__new__(made),
         "client_class": type("DatabaseClient", (BalancedClient, engine.client_class), {}),
         "creation_class": type("DatabaseCreation", (BalancedCreation, engine.creation_class), {}),
     }

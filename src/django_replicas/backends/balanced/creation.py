@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from django.conf import settings
+from django.db import connections
 from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
@@ -19,11 +19,14 @@ class BalancedCreation(BaseDatabaseCreation):
     connection: Any
     _before: Mapping[str, Any] = MappingProxyType({})
 
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
-        self._before = {key: self._entry[key] for key in ("NAME", "PEERS")}
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        entry = connections.settings[self.connection.alias]
+        self._before = {key: entry[key] for key in ("NAME", "PEERS")}
         self.connection.keep_to_first_peer()
-        self._tell()
-        return super().create_test_db(*args, **kwargs)
+        above: Any = super()
+        name: str = above._create_test_db(verbosity, autoclobber, keepdb)
+        self._tell_of({"NAME": name, "PEERS": self.connection.settings_dict["PEERS"]})
+        return name
 
     def destroy_test_db(
         self,
@@ -34,26 +37,23 @@ class BalancedCreation(BaseDatabaseCreation):
     ) -> None:
         super().destroy_test_db(old_database_name, verbosity, keepdb, suffix)
         if suffix is None and old_database_name is not None:
-            self._entry.update(self._before)
+            self._tell_of(self._before)
             self.connection.settings_dict.update(self._before)
 
     def set_as_test_mirror(self, primary_settings_dict: Any) -> None:
         super().set_as_test_mirror(primary_settings_dict)
-        self._tell()
+        self._tell_of({"NAME": primary_settings_dict["NAME"]})
 
     def setup_worker_connection(self, _worker_id: int) -> None:
         super().setup_worker_connection(_worker_id)
-        self._tell()
-
-    @property
-    def _entry(self) -> dict[str, Any]:
-        entry: dict[str, Any] = settings.DATABASES[self.connection.alias]
-        return entry
-
-    def _tell(self) -> None:
-        """Have connections of other threads lead where this one does."""
         now = self.connection.settings_dict
-        self._entry.update({key: now[key] for key in ("NAME", "PEERS")})
+        self._tell_of({"NAME": now["NAME"], "PEERS": now["PEERS"]})
+
+    def _tell_of(self, news: Mapping[str, Any]) -> None:
+        """Have connections of other threads lead where this one does, unless it is a mere copy."""
+        alias = self.connection.alias
+        if connections[alias] is self.connection:
+            connections.settings[alias].update(news)
 
 
 class BalancedClient(BaseDatabaseClient):
