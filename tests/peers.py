@@ -19,9 +19,10 @@ def aliases(**entries):
         yield connections
     finally:
         for connection in connections.all(initialized_only=True):
-            if connection.alias in entries:
+            if connection.alias in entries and connection.alias != "default":
                 connection.close()
-                getattr(connection, "close_pool", lambda: None)()
+                if getattr(connection, "_connection_pools", None):
+                    connection.close_pool()
                 del connections[connection.alias]
         RAN_DB_VERSION_CHECK.difference_update(entries)
         connections.settings.clear()

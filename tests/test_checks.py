@@ -19,7 +19,25 @@ from django_replicas.routers import GreedyPinRouter
 
 from .projects import check
 
+WITH_PEERS = """
+def over(*peers, **own):
+    return {"ENGINE": "django_replicas.backends.balanced", "PEERS": list(peers), **own}
+
+def pooled(**own):
+    pool = {"timeout": 2}
+    options = {"connect_timeout": 2, "pool": pool}
+    return postgres("peer.invalid", **{"CONN_HEALTH_CHECKS": True, "OPTIONS": options, **own})
+
+DATABASES["peer"] = postgres("peer.invalid")
+DATABASES["many"] = over("peer")
+"""
 MISTAKES = {
+    "E020": WITH_PEERS + 'DATABASES["many"]["PEERS"] = ["nobody"]',
+    "E021": WITH_PEERS + 'DATABASES["peer"] = pooled()\nDATABASES["many"]["CONN_MAX_AGE"] = None',
+    "W020": WITH_PEERS + 'DATABASES["many"]["HOST"] = "peer.invalid"',
+    "W021": WITH_PEERS + 'DATABASES["peer"]["OPTIONS"] = {}',
+    "W022": WITH_PEERS + 'DATABASES["peer"] = pooled(CONN_HEALTH_CHECKS=False)',
+    "W023": WITH_PEERS + 'DATABASES["peer"] = pooled(OPTIONS={"connect_timeout": 2, "pool": True})',
     "E001": 'REPLICAS["TRACES"] = True',
     "E002": 'REPLICAS["SETS"]["default"].append("replica9")',
     "E003": 'REPLICAS["LEADER_MODELS"] = ["sessions.Sesion"]',

@@ -2,11 +2,20 @@
 
 import io
 import json
+import re
 import time
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+
+from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.outages import Outage
+from django_replicas.peer_status import examine_peers
+from django_replicas.peers import peers_of
+
+from .peers import aliases, balanced
+from .settings import sqlite
 
 HEADER = "set      alias     role      alive  position  behind"
 
@@ -145,3 +154,48 @@ def test_explain_an_unknown_model(label):
     """What is no model is said to be none, with the form of one."""
     with pytest.raises(CommandError, match=f"'{label}' is no installed model; name one as app"):
         said("explain", label)
+
+
+def test_peers(tmp_path):
+    """Below the sets: each alias with peers, who of them is alive, and what this process met."""
+    gone = {**sqlite("gone"), "NAME": str(tmp_path / "gone.sqlite3")}
+    with aliases(gone=gone, many=balanced("replica1", "gone")):
+        peers_of("many").could_not_be_opened("gone", Outage.UNREACHABLE, OSError("no such thing"))
+        text = said()
+        rows = json.loads(said("--json"))[-2:]
+        assert not peers_of("many").is_up("gone")
+    _, _, table = text.partition("alias  peer")
+    assert re.search(r"^many   replica1  yes$", table, re.MULTILINE)
+    assert re.search(r"^many   gone      no     \d\d:\d\d:\d\d$", table, re.MULTILINE)
+    assert f"gone: there is no file {gone['NAME']}" in table
+    assert [(row["role"], row["of"], row["alias"], row["alive"]) for row in rows] == [
+        ("peer", "many", "replica1", True),
+        ("peer", "many", "gone", False),
+    ]
+    assert rows[0]["down_until"] is None
+    assert rows[1]["down_until"].endswith("+00:00")
+
+
+def test_peers_of_one_set(settings, tmp_path):
+    """With ``--database`` only those of its members are shown; a member is alive if a peer is."""
+    settings.REPLICAS = {"SETS": {"default": ["many"]}}
+    gone = {**sqlite("gone"), "NAME": str(tmp_path / "gone.sqlite3")}
+    with aliases(gone=gone, many=balanced("gone", "replica1"), few=balanced("lonely")):
+        text = said("--database=many")
+        assert "few" not in text
+        assert re.search(r"many +follower +yes", text)
+        assert re.search(r"few +lonely", said())
+
+
+def test_peers_without_sets(settings):
+    """They need none."""
+    settings.REPLICAS = {}
+    with aliases(many=balanced("replica1")):
+        assert said().startswith('REPLICAS["SETS"] is empty')
+        assert re.search(r"many +replica1 +yes", said())
+
+
+def test_an_alias_without_peers():
+    """It cannot be examined as if it had some."""
+    with pytest.raises(ReplicasConfigError, match="'default' has no peers"):
+        examine_peers(["default"])

@@ -6,6 +6,7 @@ Looking changes nothing: what this process knows of its followers stays as it is
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import localtime
 
+from .checks.members import has_peers, settings_of
 from .checks.servers import connection_of_its_own, open_file, seconds_to_connect
 from .followers import followers_of
 from .replication import Lag, Progress, first_line, lag_between, progress_of
@@ -58,7 +60,10 @@ def examine(sets: Iterable[ReplicaSet]) -> list[Status]:
 
     Takes as long as the slowest alias, and no longer than its ``connect_timeout`` and a little.
     """
-    tried = [(each, [_Attempt(alias, each) for alias in _aliases(each)]) for each in sets]
+    tried = [
+        (each, [Attempt(alias, leads=alias == each.leader) for alias in _aliases(each)])
+        for each in sets
+    ]
     return [status for replica_set, attempts in tried for status in _found(replica_set, attempts)]
 
 
@@ -66,7 +71,7 @@ def _aliases(replica_set: ReplicaSet) -> list[str]:
     return [replica_set.leader, *replica_set.followers]
 
 
-def _found(replica_set: ReplicaSet, attempts: "list[_Attempt]") -> Iterator[Status]:
+def _found(replica_set: ReplicaSet, attempts: "list[Attempt]") -> Iterator[Status]:
     results = [attempt.result() for attempt in attempts]
     leader = results[0]
     for attempt, result in zip(attempts, results, strict=True):
@@ -105,16 +110,20 @@ def _lag(leader: _Result, follower: _Result) -> tuple[Lag, str | None]:
 
 
 def _down_until(replica_set: ReplicaSet, alias: str) -> datetime | None:
-    seconds = followers_of(replica_set).down_for(alias)
+    return moment_in(followers_of(replica_set).down_for(alias))
+
+
+def moment_in(seconds: float | None) -> datetime | None:
+    """Return the moment that is so many seconds from now."""
     return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-class _Attempt:
+class Attempt:
     """A connection that is being tried, in a thread that nobody waits for too long."""
 
-    def __init__(self, alias: str, replica_set: ReplicaSet) -> None:
+    def __init__(self, alias: str, *, leads: bool = False) -> None:
         self.alias = alias
-        self._leads = alias == replica_set.leader
+        self._leads = leads
         self._result: _Result | None = None
         self._patience = _connect_timeout(alias) + ANSWER_TIMEOUT
         self._deadline = time.monotonic() + self._patience
@@ -135,8 +144,15 @@ class _Attempt:
     def _ask(self) -> _Result:
         if self.alias not in connections.settings:
             return _Result(error="it is not in DATABASES")
+        *others, last = settings_of(self.alias)["PEERS"] if has_peers(self.alias) else [self.alias]
+        for server in others:
+            with suppress(Exception):  # Its own row says what is wrong with it.
+                return self._ask_server(server)
+        return self._ask_server(last)
+
+    def _ask_server(self, alias: str) -> _Result:
         # Registered nowhere, so that nothing else uses it or closes it.
-        connection = connection_of_its_own(self.alias, CONNECT_TIMEOUT)
+        connection = connection_of_its_own(alias, CONNECT_TIMEOUT)
         try:
             if connection.vendor == "sqlite":
                 open_file(connection)

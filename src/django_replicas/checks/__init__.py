@@ -2,6 +2,7 @@
 
 from .caches import check_caches
 from .databases import check_databases
+from .peers import check_peers
 from .requests import check_requests
 from .routing import check_routing
 from .servers import check_servers
@@ -11,6 +12,8 @@ from .views import check_views
 __all__ = [
     "check_caches",
     "check_databases",
+    "check_databases",
+    "check_peers",
     "check_requests",
     "check_routing",
     "check_servers",

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
-from .members import Pair, leaders, options_of, pairs, settings_of, vendor_of
+from .members import Pair, has_peers, leaders, options_of, pairs, settings_of, vendor_of
 from .messages import error, warning
 
 OVER_A_NETWORK = frozenset({"postgresql", "mysql"})
@@ -88,7 +88,9 @@ def _not_mirrored(pair: Pair) -> Iterator[CheckMessage]:
 
 
 def _slow_connecting(pair: Pair) -> Iterator[CheckMessage]:
-    if vendor_of(pair.follower) not in OVER_A_NETWORK or _may_time_out(pair.follower):
+    if has_peers(pair.follower):  # W021 says it of them.
+        return
+    if vendor_of(pair.follower) not in OVER_A_NETWORK or may_time_out(pair.follower):
         return
     seconds = _drivers_timeout(pair.follower)
     if seconds is None:
@@ -113,7 +115,8 @@ def _drivers_timeout(alias: str) -> float | None:
     return default if isinstance(default, int | float) else None
 
 
-def _may_time_out(alias: str) -> bool:
+def may_time_out(alias: str) -> bool:
+    """Tell whether something limits how long connecting takes, as far as can be seen."""
     options = options_of(alias)
     if "connect_timeout" in options:
         return connect_timeout_of(alias) is not None

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_replicas.writability import refuses_writes
 
 from .databases import OVER_A_NETWORK, connect_timeout_of
-from .members import Pair, leaders, pairs, settings_of, vendor_of
+from .members import Pair, has_peers, leaders, pairs, settings_of, vendor_of
 from .messages import warning
 
 # For connecting, where the settings do not say; for answering once connected.
@@ -131,7 +131,9 @@ def open_file(connection: BaseDatabaseWrapper) -> None:
 
 
 def seconds_to_connect(alias: str, default: float) -> float:
-    """Return how long connecting may take: each host of a list has the whole of its timeout."""
+    """Return how long connecting may take: each peer and each host has the whole of its timeout."""
+    if has_peers(alias):
+        return sum(seconds_to_connect(peer, default) for peer in settings_of(alias)["PEERS"])
     hosts = str(settings_of(alias)["HOST"]).count(",") + 1
     return (connect_timeout_of(alias) or default) * hosts
 

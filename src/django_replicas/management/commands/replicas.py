@@ -9,12 +9,15 @@ from typing import Any
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from django_replicas.checks.peers import aliases_with_peers
 from django_replicas.conf import get_config
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.explain import explain, explanation_lines
+from django_replicas.peer_status import examine_peers, peer_lines
 from django_replicas.status import examine, status_lines
 from django_replicas.topology import ReplicaSet
 
+NO_SETS = 'REPLICAS["SETS"] is empty: everything reads and writes where it is sent.'
 CLEAR, HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 # Rows that are too long are cut, so that the columns stay columns.
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
@@ -84,12 +87,23 @@ class Command(BaseCommand):
         )
 
     def status(self, sets: Sequence[ReplicaSet], *, as_json: bool, indent: int | None) -> str:
-        statuses = examine(sets)
+        statuses, peers = examine(sets), examine_peers(self.aliases_with_peers(sets))
         if as_json:
-            return json.dumps([each.as_dict() for each in statuses], indent=indent)
-        if not statuses:
-            return 'REPLICAS["SETS"] is empty: everything reads and writes where it is sent.'
-        return "\n".join(status_lines(statuses, self.style.SUCCESS, self.style.ERROR))
+            return json.dumps(
+                [*(each.as_dict() for each in statuses), *(each.as_dict() for each in peers)],
+                indent=indent,
+            )
+        colours = self.style.SUCCESS, self.style.ERROR
+        lines = status_lines(statuses, *colours) if statuses else [NO_SETS]
+        if peers:
+            lines += ["", *peer_lines(peers, *colours)]
+        return "\n".join(lines)
+
+    def aliases_with_peers(self, sets: Sequence[ReplicaSet]) -> list[str]:
+        """Return those of the chosen sets, where all sets are chosen those outside them too."""
+        shown = {alias for each in sets for alias in (each.leader, *each.followers)}
+        everything = sets == get_config().topology.sets
+        return [alias for alias in aliases_with_peers() if everything or alias in shown]
 
     def watch(self, sets: Sequence[ReplicaSet], pause: float, *, as_json: bool) -> None:
         """Show the status until Ctrl-C: in place on a terminal, one after the other elsewhere."""

@@ -1,0 +1,71 @@
+"""The checks of aliases with peers, beyond one mistake each."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from django_replicas.checks import check_databases, check_peers
+from django_replicas.checks.servers import seconds_to_connect
+
+from .peers import aliases, balanced
+
+PAGE = Path(__file__).parents[1] / "docs/balanced.rst"
+
+
+def postgres(**own):
+    return {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", **own}
+
+
+def ids(messages):
+    return [message.id.partition(".")[2] for message in messages]
+
+
+def test_the_example_of_the_page():
+    """What the page shows is what the checks want."""
+    block = re.search(r"\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)", PAGE.read_text())[1]
+    example = {}
+    exec(re.sub(r"^ {3}", "", block, flags=re.MULTILINE), example)
+    with aliases(**example["DATABASES"]):
+        assert check_peers() == []
+        assert connections.create_connection("default").vendor == "postgresql"
+
+
+def test_an_engine_that_cannot_be_imported():
+    """It is told once, and nothing else is asked of its peers."""
+    with aliases(one={"ENGINE": "no.such.engine"}, many=balanced("one")):
+        (message,) = check_peers()
+    assert message.id == "django_replicas.E020"
+    assert "The peers of 'many' cannot be used: " in message.msg
+
+
+@pytest.mark.parametrize(
+    ("alias", "peer", "expected"),
+    [
+        ({}, {"CONN_MAX_AGE": 5}, ["E021"]),
+        ({"CONN_MAX_AGE": None}, {}, ["E021"]),
+        ({}, {}, []),
+    ],
+)
+def test_pools_and_persistent_connections(alias, peer, expected):
+    """A pool wants its connections back, whoever keeps them."""
+    options = {"connect_timeout": 2, "pool": {"timeout": 5}}
+    one = postgres(OPTIONS=options, CONN_HEALTH_CHECKS=True, **peer)
+    with aliases(one=one, many=balanced("one", **alias)):
+        assert ids(check_peers()) == expected
+
+
+def test_a_follower_with_peers(settings):
+    """How long connecting to it may take is said by its peers, and told of them alone."""
+    settings.REPLICAS = {"SETS": {"leading": ["many"]}}
+    entries = {
+        "leading": postgres(),
+        "one": postgres(OPTIONS={"connect_timeout": 2}),
+        "two": postgres(),
+        "many": balanced("one", "two", TEST={"MIRROR": "leading"}),
+    }
+    with aliases(**entries):
+        assert ids(check_databases()) == []
+        assert ids(check_peers()) == ["W021"]
+        assert seconds_to_connect("many", 5) == 7
