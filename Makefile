@@ -45,6 +45,8 @@ bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.requests $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
 
+	.venv-benchmark/bin/python -m benchmarks.connect $(ARGS)
+
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs
 	@echo 'Open .tox/html/index.html'

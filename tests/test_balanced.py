@@ -21,6 +21,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper as SQLiteWrapper
 from django.db.backends.sqlite3.client import DatabaseClient
 from django.db.backends.sqlite3.features import DatabaseFeatures
 
+from django_replicas import unit_of_work
 from django_replicas.backends.balanced.base import DatabaseWrapper
 from django_replicas.exceptions import NoPeerError, ReplicasConfigError
 from django_replicas.peers import Peers, peers_in, peers_of, server_of
@@ -556,3 +557,23 @@ def test_migrate(tmp_path, capsys):
 def test_check(many):
     """``check --database`` asks the peers' engine."""
     call_command("check", databases=["many"])
+
+
+# As a follower of a set
+
+
+def test_as_a_follower(settings):
+    """The router's reads go to a peer; where none is left, to the leader."""
+    settings.REPLICAS = {"SETS": {"default": ["many"]}}
+    with aliases(many=balanced(*PEERS)), unit_of_work():
+        book = Book.objects.get(pk=1)
+        assert book._state.db == "many"
+        assert book.title == server_of(connections["many"])
+
+
+def test_as_a_follower_without_a_peer(settings, lose):
+    """Nobody fails: the leader has every row."""
+    settings.REPLICAS = {"SETS": {"default": ["many"]}}
+    lose(*PEERS)
+    with aliases(many=balanced(*PEERS)), unit_of_work():
+        assert Book.objects.get(pk=1).title == "default"

@@ -6,7 +6,7 @@ Django looks for ``DatabaseWrapper`` here; the class that it gets is made from t
 import copy
 from contextlib import suppress
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK, BaseDatabaseWrapper
@@ -16,7 +16,7 @@ from django_replicas.outages import outage_of
 from django_replicas.peers import Peers, peers_in
 
 from .creation import BalancedClient, BalancedCreation
-from .engines import engine_of
+from .engines import Unusable, engine_of
 from .facts import Facts, facts_taken_from, give_back
 from .pools import PoolPerPeer
 
@@ -43,8 +43,12 @@ class DatabaseWrapper(BaseDatabaseWrapper):
     def __new__(cls, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> Self:
         kind: Any = cls
         engine: Any = engine_of(alias, settings_dict)
-        made: Self = super().__new__(_made_over(kind, engine))
-        return made
+        wrapper: Any
+        if engine is Unusable:
+            wrapper = engine(settings_dict, alias)
+        else:
+            wrapper = super().__new__(_made_over(kind, engine))
+        return cast(Self, wrapper)
 
     def __init__(self, settings_dict: Settings, alias: str = DEFAULT_DB_ALIAS) -> None:
         self._given = dict(settings_dict)

@@ -38,7 +38,7 @@ class BalancedCreation(BaseDatabaseCreation):
         super().destroy_test_db(old_database_name, verbosity, keepdb, suffix)
         if suffix is None and old_database_name is not None:
             self._tell_of(self._before)
-            self.connection.settings_dict.update(self._before)
+            self.connection.settings_dict["PEERS"] = self._before["PEERS"]
 
     def set_as_test_mirror(self, primary_settings_dict: Any) -> None:
         super().set_as_test_mirror(primary_settings_dict)

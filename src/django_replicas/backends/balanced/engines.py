@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.dummy.base import DatabaseWrapper as DummyWrapper
 from django.db.utils import load_backend
 
 from django_replicas.exceptions import ReplicasConfigError
@@ -15,13 +16,22 @@ Settings = Mapping[str, Any]
 
 
 def engine_of(alias: str, settings: Settings) -> type[BaseDatabaseWrapper]:
-    """Return the class of the peers' own connections.
-
-    Raises ``ReplicasConfigError`` where the peers are not what they should be.
-    """
-    for problem in wrong_peers(alias, settings):
-        raise ReplicasConfigError(problem)
+    """Return the class of the peers' own connections, ``Unusable`` where something is wrong."""
+    if any(wrong_peers(alias, settings)):
+        return Unusable
     return _engine(settings["PEERS"][0])
+
+
+class Unusable(DummyWrapper):
+    """Cannot be opened, and says why: raises ``ReplicasConfigError`` where it is used.
+
+    It can be made, so that system checks, which look at every alias, come to report the same.
+    """
+
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
+        raise ReplicasConfigError(next(wrong_peers(self.alias, self.settings_dict)))
+
+    connect = ensure_connection = _cursor = _refuse
 
 
 def wrong_peers(alias: str, settings: Settings) -> Iterator[str]:
