@@ -56,6 +56,38 @@ def test_pools_and_persistent_connections(alias, peer, expected):
         assert ids(check_peers()) == expected
 
 
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        ({"timeout": 2}, ["W022"]),
+        ({"timeout": 11}, ["W022", "W023"]),
+        (True, ["W022", "W023"]),
+        ({"max_size": 3}, ["W022", "W023"]),
+    ],
+)
+def test_pools_that_let_people_wait(pool, expected):
+    """Unchecked connections fail later, and thirty seconds are psycopg's own default."""
+    one = postgres(OPTIONS={"connect_timeout": 2, "pool": pool})
+    with aliases(one=one, many=balanced("one")):
+        assert ids(check_peers()) == expected
+
+
+def test_settings_that_count_for_nothing():
+    """They are named."""
+    own = {"HOST": "peer.invalid", "TIME_ZONE": "Asia/Tokyo"}
+    with aliases(one=postgres(OPTIONS={"connect_timeout": 2}), many=balanced("one", **own)):
+        (message,) = check_peers()
+    assert message.id == "django_replicas.W020"
+    assert message.msg.startswith("HOST, TIME_ZONE of 'many' count for nothing: ")
+
+
+def test_every_wrong_setting_is_told():
+    """All of them at once, as errors; the peers are not asked about then."""
+    with aliases(one=postgres(), many=balanced("one", "no", CHECK_INTERVAL=0, BALANCE="fair")):
+        assert ids(check_peers()) == ["E020", "E020", "E020"]
+        assert connections.create_connection("many").vendor == "unknown"
+
+
 def test_a_follower_with_peers(settings):
     """How long connecting to it may take is said by its peers, and told of them alone."""
     settings.REPLICAS = {"SETS": {"leading": ["many"]}}

@@ -1,5 +1,6 @@
 """Which failed connections are outages, by what drivers raise; real servers raise it elsewhere."""
 
+import socket
 from types import SimpleNamespace
 
 import psycopg
@@ -7,6 +8,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
 
+from django_replicas import refusals
 from django_replicas.outages import Outage, outage_of
 from django_replicas.refusals import Refusal, ask_for_refusal
 
@@ -132,6 +134,15 @@ def postgres(**options):
 def test_nothing_is_known_without_an_answer(options):
     """Neither where nobody listens, nor where libpq cannot even try."""
     assert ask_for_refusal(postgres(**options)) is Refusal.UNKNOWN
+
+
+def test_nothing_is_known_of_a_server_that_does_not_answer(monkeypatch):
+    """It is waited for no longer than connecting may take."""
+    monkeypatch.setattr(refusals, "DEFAULT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = postgres()
+        asked.settings_dict["PORT"] = str(silent.getsockname()[1])
+        assert ask_for_refusal(asked) is Refusal.UNKNOWN
 
 
 def test_nothing_is_known_where_libpq_writes_nothing_down():
