@@ -14,7 +14,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.signals import setting_changed
-from django.db import NotSupportedError, OperationalError, connections, transaction
+from django.db import NotSupportedError, OperationalError, connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 from django.db.backends.signals import connection_created
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLiteWrapper
@@ -177,6 +177,15 @@ def test_what_is_set_on_the_connection_lasts(many):
     answering()
     assert many.settings_dict["CONN_MAX_AGE"] is None
     assert many.close_at is None
+
+
+def test_options_that_are_set_on_the_connection_are_its_own(many):
+    """They last, on whichever peer, and no other connection has them."""
+    many.settings_dict["OPTIONS"]["timeout"] = 9
+    for _ in range(20):
+        answering()
+        assert many.settings_dict["OPTIONS"] == {"timeout": 9}
+    assert all(connections.settings[peer]["OPTIONS"] == {} for peer in PEERS)
 
 
 def test_a_name_of_its_own_is_asked_of_every_peer(tmp_path):
@@ -362,9 +371,6 @@ def test_a_persistent_connection_leaves_a_peer_that_is_down(lose):
         while peers_of("many").is_up(here):
             another.ensure_connection()
             another.close()
-        with transaction.atomic("many"):
-            connection.close_if_unusable_or_obsolete()
-            assert connection.peer == here
         connection.close_if_unusable_or_obsolete()
         assert connection.peer is None
         connection.ensure_connection()

@@ -114,11 +114,7 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         return peers_in(self.alias, self.settings_dict)
 
     def _is_better_left(self) -> bool:
-        return (
-            self.connection is not None
-            and not self.in_atomic_block
-            and self._peers().is_better_left(self._peer)
-        )
+        return self.connection is not None and self._peers().is_better_left(self._peer)
 
     def _drop(self: Any) -> None:
         """Be without a connection, whatever state a failed attempt has left it in."""
