@@ -44,7 +44,6 @@ bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.routing $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.requests $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
-
 	.venv-benchmark/bin/python -m benchmarks.connect $(ARGS)
 
 docs: .venv-tox/ready

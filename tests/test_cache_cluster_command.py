@@ -121,10 +121,10 @@ def test_check_serverless(configured, backend, options):
     """A serverless cache without what it needs is a warning; nothing is connected to."""
     configured(SERVERLESS, backend, **options)
     ((number, problem, hint),) = problems()
-    assert number == "django_replicas.W020"
+    assert number == "django_replicas.W030"
     assert problem.startswith("The cache 'far' is serverless, which speaks TLS")
     assert hint.startswith("Use PyMemcacheElastiCache, with tls_context and IGNORE_CLUSTER_ERRORS")
-    assert hint.endswith("#django-replicas-w020")
+    assert hint.endswith("#django-replicas-w030")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ CACHES = {"default": {"BACKEND": DATABASE_CACHE, "LOCATION": "cached"}}
 ROOT_URLCONF, urlpatterns = "shop_settings", []
 REPLICAS["VIEW_OVERRIDES"] = {"serach": "follower"}
 """,
-    "W020": """
+    "W030": """
 CLUSTER_CACHE = "django_replicas.cache.elasticache.PyMemcacheElastiCache"
 CACHES = {"default": {"BACKEND": CLUSTER_CACHE, "LOCATION": "a.serverless.example:11211"}}
 """,

@@ -63,6 +63,8 @@ class MalformedReplyError(DiscoveryError):
 
 class NoDiscoveryError(DiscoveryError):
     """The endpoint knows no discovery: it is a single node, or a serverless cache."""
+
+
 class NoPeerError(ReplicasError, OperationalError):
     """No peer of an alias could be connected to.
 

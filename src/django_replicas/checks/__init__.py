@@ -12,7 +12,6 @@ from .views import check_views
 __all__ = [
     "check_caches",
     "check_databases",
-    "check_databases",
     "check_peers",
     "check_requests",
     "check_routing",

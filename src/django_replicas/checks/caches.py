@@ -31,7 +31,7 @@ def _serverless() -> Iterator[CheckMessage]:
         prepared = source.endpoint.tls is not None and source.may_be_single
         if SERVERLESS in source.endpoint.host and not prepared:
             yield warning(
-                "W020",
+                "W030",
                 f"The cache {alias!r} is serverless, which speaks TLS and knows no discovery.",
                 "Use PyMemcacheElastiCache, with tls_context and IGNORE_CLUSTER_ERRORS in OPTIONS.",
             )
