@@ -22,7 +22,15 @@ from django_replicas.units import OUTSIDE
 # over, servers, browsers and workers, does not differ in between.
 LONG = {
     "test_admin_in_browser",
+    "test_balanced_django",
+    "test_balanced_mariadb",
+    "test_balanced_pgbouncer",
+    "test_balanced_servers",
+    "test_cache_topology",
     "test_celery",
+    "test_discovery",
+    "test_django_cache_tests",
+    "test_elasticache",
     "test_hangup",
     "test_mariadb",
     "test_marking",
