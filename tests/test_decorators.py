@@ -1,6 +1,7 @@
 """Roles for single views and functions: given for a call, and put back."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -351,6 +352,15 @@ async def test_with_leaders_and_followers_of_async_functions():
     assert inner in FOLLOWERS
 
 
+async def test_with_leaders_and_followers_of_coroutines_that_functions_return():
+    """Until the coroutine has ended as well."""
+    on_leader = with_leaders("default")(lambda: aanswer())
+    on_follower = with_followers("default")(lambda: aanswer())
+    with unit_of_work():
+        assert await on_leader() == "default"
+        assert await on_follower() in FOLLOWERS
+
+
 def test_blocks_of_decorators_are_left_after_an_exception(two_sets, greedy):
     """All of them, in the order that they were entered."""
 
@@ -504,6 +514,64 @@ async def test_async_as_view_result(decorate, expected, given, within):
         else:
             response = await view(AsyncRequestFactory().generic(method, "/"))
         assert title_in(response) in expected
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize(("decorate", "expected", "given"), DECORATORS)
+async def test_dispatch_of_async_views(decorate, expected, given, within):
+    """It is a plain method, and returns what is still to be awaited."""
+
+    @method_decorator(decorate, name="dispatch")
+    class Decorated(View):
+        async def get(self, request):
+            there = current_unit().request is request
+            return JsonResponse([await aanswer(), role(), there], safe=False)
+
+        post = get
+
+    view = Decorated.as_view()
+    for method in ("GET", "POST"):
+        if within:
+            response = await through_middleware_async(view, method)
+        else:
+            response = await view(AsyncRequestFactory().generic(method, "/"))
+        title, found, is_its_own = json.loads(response.content)
+        assert title in expected
+        assert (found, is_its_own) == (given, True)
+        assert current_unit() is None
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_cookie_of_an_async_view_without_the_middleware(early):
+    """Its response carries what was written before it was awaited and after."""
+
+    @use_leader
+    def view(request):
+        if early:
+            current_unit().note_write("default")
+        return answered()
+
+    async def answered():
+        if not early:
+            await awrite()
+        return HttpResponse()
+
+    assert COOKIE in (await view(AsyncRequestFactory().post("/"))).cookies
+
+
+async def test_body_streamed_by_the_dispatch_of_an_async_view():
+    """It is read in the role of its view."""
+
+    @method_decorator(use_leader, name="dispatch")
+    class Streaming(View):
+        async def get(self, request):
+            async def body():
+                yield await aanswer()
+
+            return StreamingHttpResponse(body())
+
+    response = await through_middleware_async(Streaming.as_view())
+    assert [part async for part in response] == [b"default"]
 
 
 @pytest.mark.parametrize("within", [True, False])

@@ -788,6 +788,45 @@ async def test_unit_as_a_decorator_of_an_async_function(decorate):
     assert current_unit() is None
 
 
+async def test_unit_of_a_coroutine_that_a_function_returns():
+    """It is the function's own unit, which ends when the coroutine has; both write to the outer."""
+    units = []
+
+    @unit_of_work
+    def work():
+        units.append(current_unit())
+        current_unit().note_write("default")
+        current_unit().at_end(lambda: ends.append(len(units)))
+        return goes_on()
+
+    async def goes_on():
+        units.append(current_unit())
+        return await aanswer()
+
+    ends = []
+    with unit_of_work() as outer:
+        coroutine = work()
+        assert current_unit() is outer.unit
+        assert get_pinned() == {"default"}
+        assert not ends
+        assert await coroutine == "default"
+        assert current_unit() is outer.unit
+    assert units[0] is units[1]
+    assert units[0] is not outer.unit
+    assert ends == [2]
+
+
+async def test_bind_of_a_function_that_returns_a_coroutine():
+    """It is done in the unit that was bound."""
+    with unit_of_work() as block:
+        bound = bind(lambda: unit_here())
+    assert await bound() is block.unit
+
+
+async def unit_here():
+    return current_unit()
+
+
 def test_recursive_calls_of_a_decorated_function():
     """A decorated function may call itself."""
 

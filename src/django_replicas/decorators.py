@@ -1,8 +1,8 @@
 """Roles for single views and functions."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine
 from functools import wraps
+from inspect import iscoroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction
@@ -14,8 +14,7 @@ from .pinning import (
     UnitOfWork,
     as_role,
     each_call_inside,
-    follower,
-    leader,
+    overriding,
     refuse_generators,
 )
 from .units import FOLLOWER, LEADER, Role, current_unit
@@ -54,8 +53,7 @@ def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
             request = _request_without_unit(args)
             if request is not None:
                 return await aserve(request, role, call, *args, **kwargs)
-            with _block(role):
-                return finish_inside(await call(*args, **kwargs))
+            return await _awaited(_block(role), call(*args, **kwargs))
 
         return cast("Callable[P, R]", view_async)
 
@@ -64,10 +62,17 @@ def _in_role(role: Role, function: Callable[P, R]) -> Callable[P, R]:
         request = _request_without_unit(args)
         if request is not None:
             return serve(request, role, call, *args, **kwargs)
-        with _block(role):
-            return finish_inside(call(*args, **kwargs))
+        with _block(role) as block:
+            result = call(*args, **kwargs)
+            # A plain method of an async view returns what is still to be awaited.
+            return _awaited(block.rest(), result) if iscoroutine(result) else finish_inside(result)
 
     return view
+
+
+async def _awaited(block: Block, response: Coroutine[Any, Any, Any]) -> Any:
+    with block:
+        return finish_inside(await response)
 
 
 def _block(role: Role) -> Block:
@@ -85,17 +90,9 @@ def _request_without_unit(args: tuple[Any, ...]) -> HttpRequest | None:
 
 def with_leaders(*aliases: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Run each call of a function inside ``leader(alias)`` for every alias."""
-    return lambda function: each_call_inside(lambda: _all(leader, aliases), function)
+    return lambda function: each_call_inside(lambda: overriding(LEADER, *aliases), function)
 
 
 def with_followers(*aliases: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Run each call of a function inside ``follower(alias)`` for every alias."""
-    return lambda function: each_call_inside(lambda: _all(follower, aliases), function)
-
-
-@contextmanager
-def _all(block: Callable[[str], Block], aliases: tuple[str, ...]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for alias in aliases:
-            stack.enter_context(block(alias))
-        yield
+    return lambda function: each_call_inside(lambda: overriding(FOLLOWER, *aliases), function)

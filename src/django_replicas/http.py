@@ -1,6 +1,7 @@
 """A unit of work around one request: marks in, role, marks out, and what is made afterwards."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from inspect import iscoroutine
 from typing import Any, ParamSpec
 
 from asgiref.sync import sync_to_async
@@ -29,11 +30,14 @@ def serve(
 ) -> Any:
     """Call *view* in a unit of its own and let its response carry what the unit wrote.
 
-    What is no response goes back as it is.
+    What is no response goes back as it is; a coroutine becomes one for its response.
     """
-    unit = _unit_of(request, role)
-    with UnitOfWork(unit=unit):
-        return _finished(request, view(*args, **kwargs), unit)
+    with UnitOfWork(unit=_unit_of(request, role)) as block:
+        response = view(*args, **kwargs)
+        if not iscoroutine(response):
+            return _finished(request, response, block.unit)
+        rest = block.rest()
+    return _aserve_rest(request, rest, response)
 
 
 async def aserve(
@@ -44,16 +48,24 @@ async def aserve(
     **kwargs: P.kwargs,
 ) -> Any:
     """Do as ``serve`` does for an awaited response."""
-    unit = _unit_of(request, role)
-    with UnitOfWork(unit=unit):
-        try:
-            response = await view(*args, **kwargs)
-        finally:
-            await unit.aend()
-        if unit.owed:
-            # Leaders and caches are asked for it, in the thread that the view wrote in.
-            return await sync_to_async(_finished)(request, response, unit)
-        return _finished(request, response, unit)
+    with UnitOfWork(unit=_unit_of(request, role)) as block:
+        return await _awaited(request, view(*args, **kwargs), block.unit)
+
+
+async def _aserve_rest(request: HttpRequest, rest: UnitOfWork, response: Awaitable[Any]) -> Any:
+    with rest:
+        return await _awaited(request, response, rest.unit)
+
+
+async def _awaited(request: HttpRequest, response: Awaitable[Any], unit: Unit) -> Any:
+    try:
+        awaited = await response
+    finally:
+        await unit.aend()
+    if unit.owed:
+        # Leaders and caches are asked for it, in the thread that the view wrote in.
+        return await sync_to_async(_finished)(request, awaited, unit)
+    return _finished(request, awaited, unit)
 
 
 def _unit_of(request: HttpRequest, role: Role) -> Unit:

@@ -1,11 +1,10 @@
 """The verbs: pins, blocks, roles and units of work, for code that says where it reads."""
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine
 from contextvars import Token
 from functools import wraps
-from inspect import isasyncgenfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutine, isgeneratorfunction
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
@@ -48,6 +47,11 @@ class Block:
     ) -> None:
         current.reset(cast("Token[Scope]", self._token))
 
+    def rest(self) -> "Block":
+        """Return a block for what is awaited once this one, where we are, is left."""
+        scope = current.get()
+        return Block(lambda _: scope)
+
 
 def leader(alias: str) -> Block:
     """Read and write on the leader inside the block; the unit's pins are left as they are.
@@ -55,8 +59,7 @@ def leader(alias: str) -> Block:
     Writes inside it neither pin nor are refused. Raises ``UnknownSetError`` for a follower's alias
     and for one that is not in ``DATABASES``; a database without followers is left as it is.
     """
-    leads(alias)
-    return Block(lambda scope: scope.overriding(alias, LEADER))
+    return overriding(LEADER, alias)
 
 
 def follower(alias: str) -> Block:
@@ -64,8 +67,20 @@ def follower(alias: str) -> Block:
 
     Raises ``UnknownSetError`` as ``leader`` does.
     """
-    leads(alias)
-    return Block(lambda scope: scope.overriding(alias, FOLLOWER))
+    return overriding(FOLLOWER, alias)
+
+
+def overriding(role: Role, *aliases: str) -> Block:
+    """Do as ``leader`` or ``follower`` does, for all of the sets at once."""
+    for alias in aliases:
+        leads(alias)
+
+    def change(scope: Scope) -> Scope:
+        for alias in aliases:
+            scope = scope.overriding(alias, role)
+        return scope
+
+    return Block(change)
 
 
 def as_role(role: Role) -> Block:
@@ -144,6 +159,8 @@ class UnitOfWork(Block):
     and ``follower()`` blocks around it hold inside it too.
     """
 
+    _has_rest = False
+
     def __init__(self, role: Role | None = None, unit: Unit | None = None) -> None:
         # Given its own method to keep, it would keep itself, and the request, for the collector.
         self._role = role
@@ -160,7 +177,8 @@ class UnitOfWork(Block):
 
     def __exit__(self, *exc: Any) -> None:
         try:
-            self.unit.end()
+            if not self._has_rest:
+                self.unit.end()
         finally:
             super().__exit__(*exc)
             # It would keep the unit, and so the request, until the thread's next one.
@@ -168,8 +186,22 @@ class UnitOfWork(Block):
             if self.unit.outer is not None:
                 self.unit.end_inside(self.unit.outer)
 
+    def rest(self) -> "UnitOfWork":
+        """Return a block that goes on with the unit once this one is left, and ends it."""
+        self._has_rest = True
+        return _Rest(self.unit, current.get())
+
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         return each_call_inside(lambda: UnitOfWork(self._role), function)
+
+
+class _Rest(UnitOfWork):
+    def __init__(self, unit: Unit, scope: Scope) -> None:
+        super().__init__(unit=unit)
+        self._scope = scope
+
+    def _inside(self, outer: Scope) -> Scope:
+        return self._scope
 
 
 @overload
@@ -186,12 +218,11 @@ def unit_of_work(function: Callable[..., Any] | None = None, /, *, role: str | N
     return block if function is None else block(function)
 
 
-def each_call_inside(
-    make_block: Callable[[], AbstractContextManager[Any]], function: Callable[P, R]
-) -> Callable[P, R]:
+def each_call_inside(make_block: Callable[[], Block], function: Callable[P, R]) -> Callable[P, R]:
     """Wrap *function*, async or not, so that each call runs inside a block of its own.
 
-    Raises ``TypeError`` for generator functions, whose body runs when the block is long left.
+    So does the coroutine that a plain function returns, as ``View.dispatch`` does. Raises
+    ``TypeError`` for generator functions, whose body runs when the block is long left.
     """
     refuse_generators(function)
     if iscoroutinefunction(function):
@@ -205,10 +236,16 @@ def each_call_inside(
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with make_block():
-            return function(*args, **kwargs)
+        with make_block() as block:
+            result = function(*args, **kwargs)
+            return cast("R", _awaited(block.rest(), result)) if iscoroutine(result) else result
 
     return run
+
+
+async def _awaited(block: Block, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with block:
+        return await coroutine
 
 
 def refuse_generators(function: Callable[..., Any]) -> None:
