@@ -1,19 +1,18 @@
 """Whether a leader takes writes: asked when somebody wants to know, remembered if it does not."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import setting_changed
-from django.db import InterfaceError, OperationalError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import InterfaceError, OperationalError
 
 from .conf import Config, get_config
 from .deadlines import Deadline
 from .liveness import Liveness
+from .own_connections import connection_of_its_own
 from .topology import ReplicaSet
 from .units import on_event_loop
 from .writability import refuses_writes
@@ -63,23 +62,8 @@ class LeaderWatch:
         return why_not
 
     def _ask(self) -> bool:
-        connection = _connection_of_its_own(self._alias, self._timeout)
-        try:
+        with connection_of_its_own(self._alias, self._timeout) as connection:
             return refuses_writes(connection)
-        finally:
-            connection.close()
-            if connection.connection is not None:
-                # Django never closes SQLite's databases in memory; this one is nobody's.
-                connection.connection.close()
-
-
-def _connection_of_its_own(alias: str, timeout: float) -> BaseDatabaseWrapper:
-    connection = connections[alias].copy()
-    options = connection.settings_dict["OPTIONS"]
-    if connection.vendor in {"postgresql", "mysql"} and not options.get("pool"):
-        # Only so that a thread that is left behind ends; libpq takes no less than two seconds.
-        options.setdefault("connect_timeout", max(2, math.ceil(timeout)))
-    return connection
 
 
 _watches: dict[str, LeaderWatch] = {}

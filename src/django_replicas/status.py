@@ -16,8 +16,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import localtime
 
 from .checks.members import has_peers, settings_of
-from .checks.servers import connection_of_its_own, open_file, seconds_to_connect
 from .followers import followers_of
+from .own_connections import connection_of_its_own, open_file, seconds_to_connect
 from .replication import Lag, Progress, first_line, lag_between, progress_of
 from .tables import Style, aligned
 from .topology import ReplicaSet
@@ -152,15 +152,12 @@ class Attempt:
 
     def _ask_server(self, alias: str) -> _Result:
         # Registered nowhere, so that nothing else uses it or closes it.
-        connection = connection_of_its_own(alias, CONNECT_TIMEOUT)
-        try:
+        with connection_of_its_own(alias, CONNECT_TIMEOUT) as connection:
             if connection.vendor == "sqlite":
                 open_file(connection)
             connection.ensure_connection()
             progress = progress_of(connection, leads=self._leads)
             return _Result(progress, connection.vendor)
-        finally:
-            connection.close()
 
 
 def _connect_timeout(alias: str) -> float:

@@ -8,10 +8,10 @@ from typing import Any
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
+from django_replicas.own_connections import OVER_A_NETWORK, connect_timeout_of
+
 from .members import Pair, has_peers, leaders, options_of, pairs, settings_of, vendor_of
 from .messages import error, warning
-
-OVER_A_NETWORK = frozenset({"postgresql", "mysql"})
 
 # Each of these options, or variables of libpq, may bring a timeout that is not seen from here.
 TOLD_ELSEWHERE = ("service", "conninfo", "dsn", "read_default_file", "read_default_group")
@@ -122,15 +122,6 @@ def may_time_out(alias: str) -> bool:
         return connect_timeout_of(alias) is not None
     variables = TOLD_BY_ENVIRONMENT if vendor_of(alias) == "postgresql" else ()
     return any(map(options.get, TOLD_ELSEWHERE)) or any(map(os.environ.get, variables))
-
-
-def connect_timeout_of(alias: str) -> float | None:
-    """Return the seconds that connecting may take, None where its options name no limit."""
-    try:
-        seconds = float(options_of(alias).get("connect_timeout") or 0)
-    except (TypeError, ValueError):
-        return None
-    return seconds if seconds > 0 else None
 
 
 def _unchecked_connections(pair: Pair) -> Iterator[CheckMessage]:

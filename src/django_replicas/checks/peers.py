@@ -8,8 +8,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from django_replicas.backends.balanced.engines import wrong_peers
+from django_replicas.own_connections import OVER_A_NETWORK
 
-from .databases import OVER_A_NETWORK, may_time_out
+from .databases import may_time_out
 from .members import has_peers, options_of, settings_of, vendor_of
 from .messages import error, warning
 

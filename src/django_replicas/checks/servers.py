@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import closing
-from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
 from django.core.checks import CheckMessage, Tags, register
-from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_replicas.own_connections import (
+    OVER_A_NETWORK,
+    connection_of_its_own,
+    open_file,
+    seconds_to_connect,
+)
 from django_replicas.writability import refuses_writes
 
-from .databases import OVER_A_NETWORK, connect_timeout_of
-from .members import Pair, has_peers, leaders, pairs, settings_of, vendor_of
+from .members import Pair, leaders, pairs, settings_of, vendor_of
 from .messages import warning
 
 # For connecting, where the settings do not say; for answering once connected.
@@ -111,40 +112,10 @@ def _ask_all(aliases: list[str]) -> dict[str, Answer]:
 
 
 def _ask(alias: str) -> bool | None:
-    with closing(connection_of_its_own(alias, SECONDS_TO_CONNECT)) as connection:
+    with connection_of_its_own(alias, SECONDS_TO_CONNECT) as connection:
         if connection.vendor == "sqlite":
             open_file(connection)
             return None
         read_only = refuses_writes(connection)
         # Of others it is only known that they can be reached.
         return read_only if connection.vendor in OVER_A_NETWORK else None
-
-
-def open_file(connection: BaseDatabaseWrapper) -> None:
-    """Open the file, if there is one: SQLite would make it."""
-    name = str(connection.settings_dict["NAME"])
-    if name == ":memory:" or "mode=memory" in name:
-        return
-    if not name.startswith("file:") and not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name}")
-    connection.ensure_connection()
-
-
-def seconds_to_connect(alias: str, default: float) -> float:
-    """Return how long connecting may take: each peer and each host has the whole of its timeout."""
-    if has_peers(alias):
-        return sum(seconds_to_connect(peer, default) for peer in settings_of(alias)["PEERS"])
-    hosts = str(settings_of(alias)["HOST"]).count(",") + 1
-    return (connect_timeout_of(alias) or default) * hosts
-
-
-def connection_of_its_own(alias: str, seconds: float) -> BaseDatabaseWrapper:
-    """Make a connection that no pool and nobody else knows, and that does not wait for ever."""
-    connection: BaseDatabaseWrapper = connections.create_connection(alias)
-    options = dict(connection.settings_dict["OPTIONS"])
-    # A pool keeps trying for half a minute, whatever a single attempt may take.
-    options.pop("pool", None)
-    if connection.vendor in OVER_A_NETWORK and connect_timeout_of(alias) is None:
-        options["connect_timeout"] = int(seconds)
-    connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
-    return connection
