@@ -276,6 +276,8 @@ def test_an_unsafe_method_may_read_followers(ask, override, address, name, role)
         ("index", "blog:index"),
         ("page", "View"),
         ("page", f"{HERE}.Late"),
+        ("page", f"{HERE}.view"),
+        ("late", f"{HERE}.view"),
         ("together", f"{HERE}.Page"),
         ("together", "builtins.type"),
         ("nameless", "function"),

@@ -105,12 +105,16 @@ def _layers(view: Any) -> Iterator[Any]:
 
 
 def _paths(layer: Any) -> Iterator[str]:
+    """Yield the import paths that a layer goes by: its own, and those that its names spell."""
     if isinstance(layer, MethodType):
         owner = layer.__self__ if isinstance(layer.__self__, type) else type(layer.__self__)
         yield f"{owner.__module__}.{owner.__qualname__}.{layer.__name__}"
     module = getattr(layer, "__module__", None)
-    for name in ("__qualname__", "__name__"):
-        yield f"{module}.{getattr(layer, name, None)}"
+    yield f"{module}.{getattr(layer, '__qualname__', None)}"
+    # Some decorators copy a function's name and module and nothing else. What as_view() returns is
+    # called "view" whatever its class is; that class is a layer of its own.
+    if not hasattr(layer, "view_class"):
+        yield f"{module}.{getattr(layer, '__name__', None)}"
 
 
 def _is_same(layer: Any, thing: Any) -> bool:
