@@ -96,20 +96,20 @@ def ask(request):
 
 
 @pytest.mark.parametrize("address", ["sync", "async"])
-@pytest.mark.parametrize("value", ["leader", "master"])
+@pytest.mark.parametrize("value", ["leader", "master", "Leader"])
 def test_the_header_asks_for_the_leader(header, ask, address, value):
     """A GET reads the leader."""
     assert ask(address, value=value) == "default"
 
 
 @pytest.mark.parametrize("address", ["sync", "async"])
-@pytest.mark.parametrize("value", ["follower", "slave"])
+@pytest.mark.parametrize("value", ["follower", "slave", "SLAVE"])
 def test_the_header_asks_for_a_follower(header, ask, address, value):
     """A POST reads a follower."""
     assert ask(address, "post", value=value) in FOLLOWERS
 
 
-@pytest.mark.parametrize("value", [None, "", "Leader", "default", "leader, leader", "\xff", "None"])
+@pytest.mark.parametrize("value", [None, "", "leading", "default", "leader, leader", "\xff", "None"])
 def test_anything_else_is_ignored(header, ask, value):
     """What is no role changes nothing, and fails nothing."""
     assert ask("sync", value=value) in FOLLOWERS

@@ -22,5 +22,6 @@ def as_asked_for(request: HttpRequest, get_response: GetResponse) -> GetResponse
     header = get_config().force_header
     if header is None:
         return get_response
-    role = ROLE_NAMES.get(request.headers.get(header, ""))
+    role = ROLE_NAMES.get(request.headers.get(header, "").lower())
+    # Decorated, a body or a template that is made after the response keeps to the role too.
     return get_response if role is None else DECORATORS[role](get_response)
