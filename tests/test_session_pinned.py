@@ -805,6 +805,22 @@ def test_no_session_middleware(settings, visitor):
     assert COOKIE in Client().post("/write").cookies
 
 
+def test_a_dict_for_a_session(rf):
+    """As tests of a single view give its request; the mark carries."""
+    request = rf.post("/")
+    request.session = {}
+
+    @use_follower
+    def view(request):
+        before = book()
+        save_book()
+        return HttpResponse(before)
+
+    response = view(request)
+    assert response.content.decode() in FOLLOWERS
+    assert COOKIE in response.cookies
+
+
 def test_reads_before_the_session_is_there(settings, visitor):
     """A middleware that reads before `SessionMiddleware` goes by what the client sent."""
     settings.MIDDLEWARE = [OURS, f"{__name__}.early", SESSIONS]
