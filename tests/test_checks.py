@@ -12,6 +12,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections, router
 
 import django_replicas.checks
+from django_replicas import atomic_in_leader_role
 from django_replicas.checks import check_databases, check_settings
 from django_replicas.checks.messages import CHECKS_PAGE, error, warning
 from django_replicas.middleware import ReplicasMiddleware
@@ -67,6 +68,11 @@ DATABASE_ROUTERS.insert(0, "shop_settings.Elsewhere")
     "W011": """
 DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 CACHES = {"default": {"BACKEND": DATABASE_CACHE, "LOCATION": "cached"}}
+""",
+    "W017": """
+DATABASE_ROUTERS[:] = ["django_replicas.routers.LeaderFollowerRouter"]
+REPLICAS["FORCE_HEADER"] = "X-Role"
+del MIDDLEWARE[0]
 """,
     "W016": """
 ROOT_URLCONF, urlpatterns = "shop_settings", []
@@ -485,6 +491,27 @@ def test_middleware_is_a_choice_where_views_opt_in(settings):
     settings.DATABASE_ROUTERS = [LEADER_FOLLOWER]
     settings.MIDDLEWARE = []
     assert ours() == []
+
+
+def test_what_only_the_middleware_looks_at(settings, monkeypatch):
+    """Without it, which settings do nothing is told at once, and which router is no matter."""
+    settings.REPLICAS = {
+        **settings.REPLICAS,
+        "VIEW_OVERRIDES": {"tests.views.title": "follower"},
+        "FORCE_HEADER": "X-Role",
+    }
+    atomic = atomic_in_leader_role
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
+    assert ids() == []
+    settings.MIDDLEWARE = [SESSIONS]
+    assert ids() == ["W006", "W017"]
+    settings.DATABASE_ROUTERS = [LEADER_FOLLOWER]
+    (message,) = ours()
+    assert message.msg == (
+        "MIDDLEWARE has no ReplicasMiddleware, so that these settings do nothing: "
+        'REPLICAS["VIEW_OVERRIDES"], REPLICAS["FORCE_HEADER"], '
+        'atomic_in_leader_role in DATABASES["default"]["ATOMIC_REQUESTS"].'
+    )
 
 
 REFUSED = "which is refused until something pins it"

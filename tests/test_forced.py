@@ -109,7 +109,9 @@ def test_the_header_asks_for_a_follower(header, ask, address, value):
     assert ask(address, "post", value=value) in FOLLOWERS
 
 
-@pytest.mark.parametrize("value", [None, "", "leading", "default", "leader, leader", "\xff", "None"])
+@pytest.mark.parametrize(
+    "value", [None, "", "leading", "default", "leader, leader", "\xff", "None"]
+)
 def test_anything_else_is_ignored(header, ask, value):
     """What is no role changes nothing, and fails nothing."""
     assert ask("sync", value=value) in FOLLOWERS

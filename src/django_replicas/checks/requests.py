@@ -11,6 +11,7 @@ from django.core.checks import CheckMessage, register
 from django.db.models import Model
 from django.utils.module_loading import import_string
 
+from django_replicas.atomic_requests import AtomicInLeaderRole
 from django_replicas.conf import Config, session_models
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.middleware import ReplicasMiddleware
@@ -21,7 +22,7 @@ from django_replicas.routers import (
     StrictPinRouter,
 )
 
-from .members import config_in_force
+from .members import config_in_force, leaders, settings_of
 from .messages import warning
 from .routing import router_of_ours
 
@@ -32,7 +33,7 @@ def check_requests(**kwargs: Any) -> list[CheckMessage]:
     config, ours = config_in_force(), router_of_ours()
     if config is None or ours is None:
         return []
-    messages = list(_middleware(ours))
+    messages = [*_middleware(ours), *_idle_settings(config)]
     # Where the settings are wrong, nobody can say which models belong to which set.
     if not config.problems:
         messages += [*_saved_sessions(ours, config), *_database_caches(ours, config)]
@@ -59,6 +60,27 @@ def _middleware(ours: ReplicaRouter) -> Iterator[CheckMessage]:
             "outside the request's unit of work.",
             'Put "django_replicas.middleware.ReplicasMiddleware" first.',
         )
+
+
+def _idle_settings(config: Config) -> Iterator[CheckMessage]:
+    idle = [] if _places(ReplicasMiddleware) else list(_for_the_middleware(config))
+    if idle:
+        yield warning(
+            "W017",
+            f"MIDDLEWARE has no ReplicasMiddleware, so that these settings do nothing: "
+            f"{', '.join(idle)}.",
+            'Put "django_replicas.middleware.ReplicasMiddleware" first, or remove them.',
+        )
+
+
+def _for_the_middleware(config: Config) -> Iterator[str]:
+    if config.view_overrides:
+        yield 'REPLICAS["VIEW_OVERRIDES"]'
+    if config.force_header is not None:
+        yield 'REPLICAS["FORCE_HEADER"]'
+    for alias in leaders():
+        if isinstance(settings_of(alias)["ATOMIC_REQUESTS"], AtomicInLeaderRole):
+            yield f'atomic_in_leader_role in DATABASES["{alias}"]["ATOMIC_REQUESTS"]'
 
 
 def _places(wanted: type) -> list[int]:
