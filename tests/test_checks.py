@@ -676,13 +676,41 @@ def test_each_hint_links_to_the_page(make):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("MARK_STORE", "no.such.Store"), ("DELEGATE_ROUTERS", ["no.such.Router"])]
+    ("key", "value"),
+    [
+        ("MARK_STORE", "no.such.Store"),
+        ("MARK_STORE", "tests.test_checks.CHECKS_PAGE"),
+        ("DELEGATE_ROUTERS", ["no.such.Router"]),
+        ("DELEGATE_ROUTERS", ["tests.test_checks.CHECKS_PAGE"]),
+    ],
 )
 def test_what_cannot_be_imported_is_an_error(key, value, settings):
     """A dotted path that leads nowhere is told with its key, before a request meets it."""
     settings.REPLICAS = {key: value}
     (message,) = [each for each in check_settings() if each.id == "django_replicas.E005"]
     assert f'REPLICAS["{key}"]' in message.msg
+
+
+@pytest.mark.parametrize("engine", ["no.such.engine", "tests.naive"])
+def test_session_engine_that_cannot_be_had(engine, settings):
+    """Each write would fail for it; the check says so, unless its model is not asked for."""
+    settings.SESSION_ENGINE = engine
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    (message,) = ours()
+    assert message.id == "django_replicas.E005"
+    assert message.msg.startswith(f"SESSION_ENGINE names {engine!r}, whose model is to read")
+    settings.REPLICAS = {**settings.REPLICAS, "LEADER_MODELS": []}
+    assert ids() == []
+
+
+def test_session_engine_whose_app_is_missing(tmp_path):
+    """An engine of the project's own that has Django's model, which is not installed."""
+    engine = "from django.contrib.sessions.backends.db import SessionStore"
+    (tmp_path / "shop_sessions.py").write_text(engine)
+    changes = 'SESSION_ENGINE = "shop_sessions"; del INSTALLED_APPS[0], MIDDLEWARE[1]'
+    checked = check(tmp_path, changes)
+    assert checked.ids == ["E005"], checked.text
+    assert "INSTALLED_APPS" in checked.text
 
 
 def test_unknown_cache_for_recency(settings):

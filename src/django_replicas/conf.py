@@ -75,15 +75,15 @@ class Config:
         """The routers that choose among several sets, in order."""
         try:
             return list(ConnectionRouter(self.delegate_routers).routers)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:
             raise ReplicasConfigError(
-                f'REPLICAS["DELEGATE_ROUTERS"] names a router that cannot be imported: {error}. '
+                f'REPLICAS["DELEGATE_ROUTERS"] names a router that cannot be made: {error}. '
                 "Correct its dotted path."
             ) from error
 
     @cached_property
     def sound_delegates(self) -> list[Any]:
-        """The same, none where one cannot be imported, so that checks can say so (E005)."""
+        """The same, none where one cannot be made, so that checks can say so (E005)."""
         try:
             return self.delegates
         except ReplicasConfigError:
@@ -95,12 +95,22 @@ class Config:
 
 
 def session_models() -> "set[type[Model]]":
-    """Return the model behind the session engine, if there is one."""
+    """Return the model behind the session engine, if there is one.
+
+    Raises ``ReplicasConfigError`` where the engine or its model cannot be had.
+    """
     engine = settings.SESSION_ENGINE
     if engine.startswith("django.contrib.") and not apps.is_installed("django.contrib.sessions"):
         return set()
-    model_of = getattr(import_module(engine).SessionStore, "get_model_class", None)
-    return set() if model_of is None else {model_of()}
+    try:
+        model_of = getattr(import_module(engine).SessionStore, "get_model_class", None)
+        return set() if model_of is None else {model_of()}
+    # Django raises the last for a model whose app is not installed.
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise ReplicasConfigError(
+            f"SESSION_ENGINE names {engine!r}, whose model is to read its leader and cannot be "
+            f'had: {error} Correct it, or list REPLICAS["LEADER_MODELS"] without it.'
+        ) from error
 
 
 def _leader_model(label: str) -> "type[Model]":

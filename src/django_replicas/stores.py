@@ -177,7 +177,7 @@ def store_named(name: str) -> MarkStore:
         return CookieStore()
     try:
         store: MarkStore = import_string(name)()
-    except ImportError as error:
+    except (ImportError, TypeError) as error:
         raise ReplicasConfigError(
             f'REPLICAS["MARK_STORE"] must be "cookie" or the dotted path of a class, not {name!r}: '
             f"{error}."

@@ -102,7 +102,7 @@ def _is_class_of(found: Any, wanted: type) -> bool:
 def _saved_sessions(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
     if not (settings.SESSION_SAVE_EVERY_REQUEST and _places(SessionMiddleware)):
         return
-    for model in _ordinary(session_models(), config):
+    for model in _ordinary_sessions(config):
         leader = _leader_of(model, ours, config)
         if leader is not None:
             yield warning(
@@ -115,10 +115,10 @@ def _saved_sessions(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessag
             )
 
 
-def _ordinary(models: set[type[Model]], config: Config) -> list[type[Model]]:
+def _ordinary_sessions(config: Config) -> list[type[Model]]:
     try:
-        return [model for model in models if model not in config.leader_models]
-    except ReplicasConfigError:
+        return [model for model in session_models() if model not in config.leader_models]
+    except ReplicasConfigError:  # E003 and E005 say it.
         return []
 
 

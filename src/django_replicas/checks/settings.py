@@ -1,6 +1,6 @@
 """Is ``REPLICAS`` right: its keys and values, and the names in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
-from django_replicas.conf import get_sound_config
+from django_replicas.conf import get_sound_config, session_models
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.stores import store_named
@@ -59,7 +59,13 @@ def _unknown_models() -> Iterator[CheckMessage]:
 
 def _unimportable() -> Iterator[CheckMessage]:
     config = get_sound_config()
-    for read in (lambda: config.delegates, lambda: store_named(config.mark_store)):
+    named: list[Callable[[], Any]] = [
+        lambda: config.delegates,
+        lambda: store_named(config.mark_store),
+    ]
+    if config.leader_model_labels is None:
+        named.append(session_models)
+    for read in named:
         try:
             read()
         except ReplicasConfigError as problem:
