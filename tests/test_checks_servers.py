@@ -2,6 +2,7 @@
 
 import re
 import threading
+from urllib.parse import quote
 
 import pytest
 from django.core.management import call_command
@@ -272,6 +273,17 @@ def test_files_that_are_gone(tmp_path, databases_are, path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("query", ["", "?mode=rwc", "?cache=shared"])
+def test_files_that_are_named_by_address(tmp_path, databases_are, query):
+    """As those that are named by path: there, or gone and left so."""
+    connection = connections["replica1"]
+    databases_are(replica1=sqlite(f"file:{connection.settings_dict['NAME']}{query}"))
+    assert found(ALL) == []
+    databases_are(replica1=sqlite(f"file:{quote(str(tmp_path / 'a gone one'))}{query}"))
+    assert found(ALL) == [("W012", "replica1")]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_leader_without_a_file(tmp_path, databases_are):
     """The first ``migrate`` of a project makes it, and needs no warning of that."""
     databases_are(default=sqlite(tmp_path / "new"))
@@ -286,8 +298,10 @@ def test_what_is_no_file_cannot_be_opened(tmp_path, databases_are):
 
 
 def test_a_database_in_memory_needs_no_file(databases_are):
-    """Neither of the two ways to name one looks like a path."""
+    """None of the ways to name one looks like a path."""
     databases_are(replica1=sqlite(":memory:"), replica2=sqlite("file:x?mode=memory&cache=shared"))
+    assert found(ALL) == []
+    databases_are(replica1=sqlite("file::memory:?cache=shared"))
     assert found(ALL) == []
 
 

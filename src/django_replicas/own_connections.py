@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -40,10 +41,13 @@ def connection_of_its_own(alias: str, seconds: float) -> Iterator[BaseDatabaseWr
 def open_file(connection: BaseDatabaseWrapper) -> None:
     """Open the file, if there is one: SQLite would make it."""
     name = str(connection.settings_dict["NAME"])
-    if name == ":memory:" or "mode=memory" in name:
+    if "mode=memory" in name:
         return
-    if not name.startswith("file:") and not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name}")
+    path = unquote(urlsplit(name).path) if name.startswith("file:") else name
+    if path == ":memory:":
+        return
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {path}")
     connection.ensure_connection()
 
 
