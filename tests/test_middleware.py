@@ -6,6 +6,7 @@ import io
 import json
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from types import ModuleType
 
 import pytest
@@ -707,23 +708,55 @@ def test_body_is_closed_with_its_response():
 
 
 def test_generator_is_closed_with_its_response():
-    """Its `finally` runs when the client has gone away."""
+    """Its `finally` runs in its unit when the client has gone away, and a block ends there."""
     events = []
 
     def view(request):
+        unit = current_unit()
+
         def body():
             try:
-                yield b"one"
-                yield b"two"
+                with leader("default"):
+                    yield b"one"
+                    yield b"two"
             finally:
-                events.append("closed")
+                events.append((current_unit() is unit, dict(current_scope().overrides)))
 
         return StreamingHttpResponse(body())
 
     response = respond(view)
     assert next(iter(response)) == b"one"
     response.close()
-    assert events == ["closed"]
+    assert events == [(True, {})]
+    assert current_unit() is None
+
+
+async def test_async_generator_is_closed_in_its_unit():
+    """Also when whoever iterated has gone away."""
+    events = []
+
+    async def view(request):
+        unit = current_unit()
+
+        async def body():
+            try:
+                yield b"one"
+                yield b"two"
+            finally:
+                events.append(current_unit() is unit)
+
+        return StreamingHttpResponse(body())
+
+    response = await arespond(view, "GET")
+    async with aclosing(response.streaming_content) as parts:
+        assert await anext(parts) == b"one"
+    response.close()
+    del response, parts
+    gc.collect()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert events == [True]
+    assert current_unit() is None
 
 
 async def test_async_body_after_a_post_reads_the_leader():
@@ -747,6 +780,27 @@ async def test_async_body_is_left_between_its_parts():
     async for _ in response:
         assert current_unit() is None
     assert current_unit() is None
+
+
+async def test_async_body_that_is_no_generator():
+    """Nothing more than its parts is asked of it."""
+
+    class Body:
+        def __init__(self):
+            self.parts = [b"one", b"two"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if not self.parts:
+                raise StopAsyncIteration
+            return self.parts.pop(0)
+
+    async def view(request):
+        return StreamingHttpResponse(Body())
+
+    assert [part async for part in await arespond(view)] == [b"one", b"two"]
 
 
 async def test_async_body_that_fails_or_is_cancelled():

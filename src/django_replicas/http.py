@@ -11,7 +11,7 @@ from django.template.response import SimpleTemplateResponse
 
 from .conf import get_config
 from .marking import take_marks
-from .pinning import Block, UnitOfWork, bind
+from .pinning import UnitOfWork, bind
 from .stores import get_mark_store
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
 
@@ -84,8 +84,12 @@ def _finished(request: HttpRequest, response: Any, unit: Unit) -> Any:
 def finish_inside(response: Any) -> Any:
     """Have what is made after a view has returned, bodies and templates, made in its scope."""
     if isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse):
-        stream: Any = _each_async if response.is_async else _each
-        response.streaming_content = stream(response.streaming_content, current_scope())
+        place = _Place(current_scope())
+        # Django closes the view's own body before ours, and leaves it open if it is async.
+        closers: list[Callable[[], object]] = vars(response)["_resource_closers"]
+        closers[:] = map(place.calling, closers)
+        body: Any = vars(response)["_iterator"]
+        response.streaming_content = (_each_async if response.is_async else _each)(body, place)
     elif isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
         vars(response)["render"] = bind(response.render)
         response.add_post_render_callback(_is_rendered)
@@ -97,29 +101,47 @@ def _is_rendered(response: SimpleTemplateResponse) -> None:
     vars(response).pop("render", None)
 
 
-def _inside(scope: Scope) -> Block:
-    return Block(lambda _: scope)
+class _Place:
+    """Where a body is made, part by part; a block that the body is inside of goes on there."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._token = current.set(self._scope)
+
+    def __exit__(self, *exc: object) -> None:
+        self._scope = current.get()
+        current.reset(self._token)
+
+    def calling(self, function: Callable[[], object]) -> Callable[[], None]:
+        def call() -> None:
+            with self:
+                function()
+
+        return call
 
 
-def _each(body: Iterator[bytes], scope: Scope) -> Iterator[bytes]:
+def _each(body: Iterator[bytes], place: _Place) -> Iterator[bytes]:
     while True:
-        with _inside(scope):
+        with place:
             try:
                 part = next(body)
             except StopIteration:
                 return
-            finally:
-                scope = current.get()  # A block that the body is inside of goes on.
         yield part
 
 
-async def _each_async(body: AsyncIterator[bytes], scope: Scope) -> AsyncIterator[bytes]:
-    while True:
-        with _inside(scope):
-            try:
-                part = await anext(body)
-            except StopAsyncIteration:
-                return
-            finally:
-                scope = current.get()
-        yield part
+async def _each_async(body: AsyncIterator[bytes], place: _Place) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            with place:
+                try:
+                    part = await anext(body)
+                except StopAsyncIteration:
+                    return
+            yield part
+    finally:
+        with place:
+            if hasattr(body, "aclose"):
+                await body.aclose()
