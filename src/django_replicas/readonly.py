@@ -1,6 +1,7 @@
 """Whether a leader takes writes: asked when somebody wants to know, remembered if it does not."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ from .writability import refuses_writes
 
 logger = logging.getLogger("django_replicas")
 
+# Long enough that busy sites ask once for hundreds of requests.
+SECONDS_OF_GOOD = 1.0
 UNREACHABLE = (OperationalError, InterfaceError, TimeoutError)
 
 
@@ -27,7 +30,7 @@ class LeaderWatch:
 
     It is asked over a connection of its own, by one thread at a time, with a deadline. One that
     cannot be reached is tried again at once, ``READ_ONLY_TRIES`` times in all. One that takes no
-    writes is left alone for the downtime; that it does take them is not remembered.
+    writes is left alone for the downtime; that it does take them is believed for a second.
     """
 
     def __init__(
@@ -37,14 +40,19 @@ class LeaderWatch:
         self._alias = alias
         self._tries = config.read_only_tries
         self._timeout = config.read_only_timeout
+        self._clock = clock
+        self._good_until = -math.inf
         self._liveness = Liveness(config.read_only_downtime or replica_set.downtime, clock)
         self._question = Deadline(self._ask)
 
     def is_read_only(self) -> bool:
+        if self._clock() < self._good_until:
+            return False
         if not self._liveness.may_try(self._alias):
             return True
         why_not = self._why_not()
         if why_not is None:
+            self._good_until = self._clock() + SECONDS_OF_GOOD
             if self._liveness.mark_up(self._alias):
                 logger.info("The leader %r takes writes again.", self._alias)
             return False
