@@ -13,10 +13,13 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from threading import Barrier
 from urllib.parse import quote
 
+import crum
+import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings as django_settings
@@ -30,7 +33,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_replicas import leader, pin, unit_of_work, unpin_all, use_follower, use_leader
-from django_replicas.jobs import marks_to_send
+from django_replicas.jobs import Job, marks_to_send
 from django_replicas.reasons import Reason
 from django_replicas.recency import key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
@@ -39,6 +42,8 @@ from django_replicas.units import current_unit
 from servers.memcached import Memcached, MemcachedNotFound
 from servers.waiting import wait_until
 
+from .jobs import celery_tasks
+from .jobs.reports import VARIABLE
 from .shop.models import Book, Label, Shelf
 
 FOLLOWERS = {"replica1", "replica2"}
@@ -196,6 +201,36 @@ def read_inside(request):
         return read(request)
 
 
+@unit_of_work
+def save_in_a_unit(request):
+    save_book()
+
+
+@use_leader
+def save_as_leader(request):
+    save_book()
+
+
+def save_by_celery(request):
+    celery_tasks.work.apply([1, "write"])
+
+
+def save_by_tasks(request):
+    import_module("tests.jobs.tasks").work.enqueue(1, "write")
+
+
+def save_inside_then_read(request):
+    """Write in a unit inside the request's."""
+    before = book()
+    {each.__name__: each for each in INSIDE}[request.GET["by"]](request)
+    return JsonResponse([before, book()], safe=False)
+
+
+INSIDE = [save_in_a_unit, save_as_leader, save_by_celery]
+if django.VERSION >= (6, 0):
+    INSIDE.append(save_by_tasks)
+
+
 def stream(request):
     def body():
         save_book()
@@ -263,6 +298,7 @@ urlpatterns = [
                 *(begin_session_and_fail, log_in_and_fail, count, count_then_read),
                 inner,
                 read_inside,
+                save_inside_then_read,
             ),
             *(stream, stream_async, in_transaction, in_block, pinned, cached, see_cached, on_loop),
         ]
@@ -407,6 +443,42 @@ def test_database_routers_and_middleware(visitor):
         assert reads(visitor, leaders=["book"], page="read_inside")
         assert reads(add_session(Client()), leaders=[])
         assert book() == "default", "outside any request"
+
+
+@pytest.mark.parametrize("middleware", [CRUM, OURS])
+@pytest.mark.parametrize("save", INSIDE)
+def test_what_units_inside_the_requests_wrote(
+    save, middleware, settings, visitor, tmp_path, monkeypatch
+):
+    """The request sees it, by whichever middleware it is known."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "reports"))
+    settings.MIDDLEWARE = [middleware, SESSIONS]
+    before, after = where(visitor, f"save_inside_then_read?by={save.__name__}")
+    assert before in FOLLOWERS
+    assert after == "default"
+
+
+def test_a_job_is_sent_what_its_session_wrote_with_crum_alone(settings, visitor):
+    """As with our middleware."""
+    settings.MIDDLEWARE = [CRUM, SESSIONS]
+    assert where(visitor, "queue") == {"sent": ""}
+    visitor.post("/write")
+    assert where(visitor, "queue")["sent"].startswith("default:")
+
+
+def test_a_worker_knows_no_request(settings, rf):
+    """Whatever is left in its thread, a job that was queued is no part of it."""
+    settings.MIDDLEWARE = [CRUM, SESSIONS]
+    crum.set_current_request(rf.get("/"))
+    try:
+        unit = import_module("django_replicas.integrations.crum").current_unit()
+        unit.note_write("default")
+        with Job():
+            assert book() in FOLLOWERS
+        with Job(inline=True):
+            assert book() == "default"
+    finally:
+        crum.set_current_request(None)
 
 
 @pytest.mark.parametrize("door", [Client, AsyncClient])

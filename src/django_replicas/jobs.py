@@ -13,6 +13,7 @@ from .conf import get_config
 from .leaders import LeaderObserver
 from .marking import marks_so_far
 from .marks import merge
+from .origins import unit_of_other_middleware
 from .pinning import UnitOfWork
 from .stores import as_text, marks_in
 from .units import OUTSIDE, Role, Scope, Unit, current_unit, lasting
@@ -26,7 +27,7 @@ def marks_to_send() -> str:
     Empty where there is nothing to carry, and outside any unit of work. The unit's own response
     carries its marks all the same.
     """
-    unit = current_unit()
+    unit = current_unit() or unit_of_other_middleware()
     if unit is None or not get_config().enabled:
         return ""
     observers = [each for each in router.routers if isinstance(each, LeaderObserver)]
@@ -50,3 +51,6 @@ class Job(UnitOfWork):
 
     def _inside(self, outer: Scope) -> Scope:
         return super()._inside(outer if self._inline else OUTSIDE)
+
+    def _unit_around(self, outer: Scope) -> Unit | None:
+        return super()._unit_around(outer) if self._inline else None

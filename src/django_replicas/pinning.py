@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 from asgiref.sync import iscoroutinefunction
 from django.db import router
 
+from .origins import unit_of_other_middleware
 from .shortcuts import this_thread
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit, leads
 
@@ -169,11 +170,15 @@ class UnitOfWork(Block):
     def _inside(self, outer: Scope) -> Scope:
         # Made now, the routers see what a raw cursor writes before the first model is asked for.
         _ = router.routers
+        around = self._unit_around(outer)
+        if around is not None:
+            self.unit.begin_inside(around)
+        return Scope(self.unit, inside=True, overrides=outer.overrides)
+
+    def _unit_around(self, outer: Scope) -> Unit | None:
         # A server's thread may have an implicit unit; its requests have nothing to do with it.
         is_nobodys = outer.thread is not None and self.unit.request is not None
-        if outer.unit is not None and outer.inside and not is_nobodys:
-            self.unit.begin_inside(outer.unit)
-        return Scope(self.unit, inside=True, overrides=outer.overrides)
+        return outer.unit if outer.inside and not is_nobodys else unit_of_other_middleware()
 
     def __exit__(self, *exc: Any) -> None:
         try:

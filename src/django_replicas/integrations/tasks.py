@@ -19,6 +19,7 @@ from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.base import Task
 
 from django_replicas.jobs import HEADER, Job, marks_to_send
+from django_replicas.origins import unit_of_other_middleware
 from django_replicas.units import current_scope
 
 
@@ -37,7 +38,8 @@ class UnitTask(Task):  # type: ignore[type-arg]  # only its stub takes any
         scope = current_scope()
         # A thread's implicit unit is of those who asked for it there, or of a worker's own queries.
         called = scope.thread is None or isinstance(self.get_backend(), ImmediateBackend)
-        return Job(sent, inline=scope.inside and called)
+        is_inside = scope.inside or unit_of_other_middleware() is not None
+        return Job(sent, inline=is_inside and called)
 
 
 class ImmediateBackend(immediate.ImmediateBackend):
