@@ -466,6 +466,20 @@ def test_a_job_is_sent_what_its_session_wrote_with_crum_alone(settings, visitor)
     assert where(visitor, "queue")["sent"].startswith("default:")
 
 
+def test_one_unit_is_made_for_a_request(settings, rf, monkeypatch):
+    """Not one for each read."""
+    settings.MIDDLEWARE = [CRUM, SESSIONS]
+    integration = import_module("django_replicas.integrations.crum")
+    made, make = [], integration.Unit
+    monkeypatch.setattr(integration, "Unit", lambda *a, **k: made.append(make(*a, **k)) or made[-1])
+    crum.set_current_request(rf.get("/"))
+    try:
+        assert {book() for _ in range(3)} <= FOLLOWERS
+    finally:
+        crum.set_current_request(None)
+    assert len(made) == 1
+
+
 def test_a_worker_knows_no_request(settings, rf):
     """Whatever is left in its thread, a job that was queued is no part of it."""
     settings.MIDDLEWARE = [CRUM, SESSIONS]

@@ -20,7 +20,8 @@ def current_unit() -> Unit | None:
     request = get_current_request()
     if request is None:
         return None
-    unit: Unit = vars(request).setdefault("_replicas_unit", _unit_of(request))
+    held = vars(request)
+    unit: Unit = held.get("_replicas_unit") or held.setdefault("_replicas_unit", _unit_of(request))
     return unit
 
 
