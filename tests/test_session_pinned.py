@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from threading import Barrier
@@ -27,13 +27,14 @@ from django.contrib.auth import get_user_model, login, logout
 from django.core.cache import cache, caches
 from django.core.management import call_command
 from django.core.signals import setting_changed
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_replicas import leader, pin, unit_of_work, unpin_all, use_follower, use_leader
 from django_replicas.jobs import Job, marks_to_send
+from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
 from django_replicas.recency import key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
@@ -642,6 +643,32 @@ def test_what_is_written_while_streaming_async(visitor):
 
     assert async_to_sync(post)() == [b"written"]
     assert reads(visitor, leaders=["book"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_written_while_streaming_is_noted_when_it_is_done(fails, rf):
+    """A write may take longer than its note is kept; one that fails may have been done."""
+    seen = []
+    key = key_of("a-session", "shop_book")
+
+    def look(execute, *args):
+        seen.append(key in cache)
+        if fails:
+            raise DatabaseError
+        return execute(*args)
+
+    def body():
+        with connections["default"].execute_wrapper(look):
+            save_book()
+            yield "written"
+
+    request = rf.get("/")
+    request.COOKIES[django_settings.SESSION_COOKIE_NAME] = "a-session"
+    response = ReplicasMiddleware(lambda request: StreamingHttpResponse(body()))(request)
+    with pytest.raises(DatabaseError) if fails else nullcontext():
+        assert list(response) == [b"written"]
+    assert seen == [False]
+    assert key in cache
 
 
 @pytest.mark.parametrize("page", ["write_and_fail", "write_and_fail_async"])

@@ -28,6 +28,7 @@ class LeaderObserver:
 class _ThreadConnections(threading.local):
     def __init__(self) -> None:
         self.by_alias: dict[str, BaseDatabaseWrapper] = {}
+        self.after_statement: list[Callable[[], None]] | None = None
 
 
 _of_this_thread = _ThreadConnections()
@@ -80,10 +81,36 @@ def watch(connection: BaseDatabaseWrapper) -> None:
 def _announce(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
-    for observer in router.routers:
-        if isinstance(observer, LeaderObserver):
-            observer.before_execute(context["connection"], sql)
-    return execute(sql, params, many, context)
+    work = _tell_observers(context["connection"], sql)
+    try:
+        return execute(sql, params, many, context)
+    finally:
+        for each in work:
+            each()
+
+
+def _tell_observers(connection: BaseDatabaseWrapper, sql: Any) -> list[Callable[[], None]]:
+    # An observer may execute something itself, to ask a cache in the database for instance.
+    before, work = _of_this_thread.after_statement, list[Callable[[], None]]()
+    _of_this_thread.after_statement = work
+    try:
+        for observer in router.routers:
+            if isinstance(observer, LeaderObserver):
+                observer.before_execute(connection, sql)
+    finally:
+        _of_this_thread.after_statement = before
+    return work
+
+
+def after_statement(work: Callable[[], None]) -> None:
+    """Have *work* done when the statement that observers hear of is over, whether or not it failed.
+
+    At once, where they hear of none.
+    """
+    if _of_this_thread.after_statement is None:
+        work()
+    else:
+        _of_this_thread.after_statement.append(work)
 
 
 def watch_leaders() -> None:

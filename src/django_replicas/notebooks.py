@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from .conf import get_config
+from .leaders import after_statement
 from .origins import unit_of_other_middleware
 from .readers import models_showing
 from .recency import get_recency, key_of
@@ -76,8 +77,12 @@ class Notebook:
         if connections[alias].in_atomic_block:
             transaction.on_commit(partial(self._hand_on, [alias]), using=alias)
         else:
-            self._follow_session()
-            self._hand_on([alias])
+            # Noted before it is executed, a slow write would outlive its note.
+            after_statement(partial(self._hand_on_now, alias))
+
+    def _hand_on_now(self, alias: str) -> None:
+        self._follow_session()
+        self._hand_on([alias])
 
     def _hand_on(self, aliases: list[str]) -> None:
         """Note what was written, and leave to a mark what the session's next units may not find."""
