@@ -102,3 +102,16 @@ def test_a_cache_that_fails_is_left_alone_for_a_while(settings, caplog):
     assert keeps(recency, "a")
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
     assert caplog.messages[-1] == "The cache 'default' is back."
+
+
+async def test_an_event_loop_says_nothing_about_the_cache(settings, caplog):
+    """A cache in the database refuses to be asked there; it is as well as before."""
+    backend = "django.core.cache.backends.db.DatabaseCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "cached"}}
+    liveness = Liveness(60)
+    recency = Recency("default", liveness)
+    assert recency.noted(["key"]) is None
+    assert recency.is_noted("key")
+    assert recency.kept(["key"], recency.note({"key": 60})) == frozenset()
+    assert liveness.is_up("default")
+    assert not caplog.records

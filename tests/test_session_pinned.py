@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from urllib.parse import quote
 
 import crum
@@ -29,14 +29,14 @@ from django.core.management import call_command
 from django.core.signals import setting_changed
 from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, AsyncRequestFactory, Client, override_settings
 from django.urls import path
 
 from django_replicas import leader, pin, unit_of_work, unpin_all, use_follower, use_leader
 from django_replicas.jobs import Job, marks_to_send
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
-from django_replicas.recency import key_of
+from django_replicas.recency import get_recency, key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
 from django_replicas.stores import get_mark_store
 from django_replicas.units import current_unit
@@ -643,6 +643,42 @@ def test_what_is_written_while_streaming_async(visitor):
 
     assert async_to_sync(post)() == [b"written"]
     assert reads(visitor, leaders=["book"])
+
+
+def test_a_request_that_is_cancelled_when_it_has_written(database_cache, caplog):
+    """What is left to do is done in a thread all the same, and the loop has no part in it."""
+    key = key_of("a-session", "shop_book")
+    taken, free, units, busy = Event(), Event(), [], []
+
+    async def view(request):
+        units.append(current_unit())
+        await Book.objects.filter(pk=1).aupdate(note="written")
+        # From here on the one thread of this context has no time for the end of the unit.
+        busy.append(asyncio.ensure_future(sync_to_async(keep_busy)()))
+        while not taken.is_set():
+            await asyncio.sleep(0)
+        return HttpResponse()
+
+    def keep_busy():
+        taken.set()
+        free.wait()
+
+    async def main():
+        request = AsyncRequestFactory().get("/")
+        request.COOKIES[django_settings.SESSION_COOKIE_NAME] = "a-session"
+        task = asyncio.ensure_future(ReplicasMiddleware(view)(request))
+        while not (units and units[0].has_ended):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()
+        await asyncio.gather(*busy)
+        return await sync_to_async(lambda: key in cache)()
+
+    assert asyncio.run(main())
+    assert not caplog.records
+    assert get_recency().is_noted(key)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -13,7 +13,7 @@ from .origins import unit_of_other_middleware
 from .readers import models_showing
 from .recency import get_recency, key_of
 from .session_keys import key_now, key_that_came
-from .units import Unit, on_event_loop
+from .units import Unit
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -57,7 +57,7 @@ class Notebook:
         keys = self._keys_of(None) - {None}
         if self._has_lost_notes or not keys:
             return self._has_lost_notes
-        found = None if on_event_loop() else get_recency().noted([str(key) for key in keys])
+        found = get_recency().noted([str(key) for key in keys])
         return found is None or bool(found)
 
     def note(self, alias: str, tables: frozenset[str] | None) -> None:

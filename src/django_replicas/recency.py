@@ -14,7 +14,7 @@ from django.core.signals import setting_changed
 from .conf import get_config
 from .liveness import Liveness
 from .pinning import Block
-from .units import LEADER, Scope, Unit
+from .units import LEADER, Scope, Unit, on_event_loop
 
 logger = logging.getLogger("django_replicas")
 
@@ -74,7 +74,8 @@ class Recency:
         return frozenset(key for key, note in found.items() if _is_since(note, moment))
 
     def _attempt(self, work: Callable[[BaseCache], T]) -> T | None:
-        if not self._liveness.may_try(self._alias):
+        # What would block an event loop is not asked there; that says nothing about the cache.
+        if on_event_loop() or not self._liveness.may_try(self._alias):
             return None
         try:
             with Block(_on_leaders):

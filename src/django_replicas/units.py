@@ -181,14 +181,15 @@ class Unit:
 
     def end(self) -> None:
         self.has_ended = True
-        while self._at_end:
-            self._at_end.pop(0)()
+        _do_all(self._at_end)
 
     async def aend(self) -> None:
         """Do as ``end`` does, in a thread where the work may wait for servers."""
         self.has_ended = True
-        if self._at_end:
-            await sync_to_async(self.end)()
+        # Taken and shielded, so that a request which is cancelled leaves none to the event loop.
+        work, self._at_end = self._at_end, []
+        if work:
+            await asyncio.shield(sync_to_async(_do_all)(work))
 
     @property
     def counts(self) -> dict[Answer, int]:
@@ -281,6 +282,11 @@ class Unit:
                 self.sets[alias] = SetState(uncarried=uncarried, marked=False)
                 self.sets[alias].writers = before.writers
             self.version = object()
+
+
+def _do_all(work: list[Callable[[], None]]) -> None:
+    while work:
+        work.pop(0)()
 
 
 def lasting(alias: str) -> Mark:
