@@ -163,7 +163,10 @@ def log_out_then_read(request):
 
 
 def queue(request):
-    return JsonResponse({"sent": marks_to_send()})
+    if "write" in request.GET:
+        save_book()
+    sent = [marks_to_send() for _ in range(int(request.GET.get("times", 1)))]
+    return JsonResponse({"sent": sent[-1]})
 
 
 def cycle_then_read(request):
@@ -791,7 +794,23 @@ def test_units_without_a_request(settings):
     with unit_of_work():
         assert (book(), shelf() in FOLLOWERS) == ("default", True)
         cache.clear()
+        assert book() == "default", "it keeps to its answer"
+    with unit_of_work():
         assert book() in FOLLOWERS
+        save_book()
+        unpin_all()
+        assert book() == "default", "it wrote, and asks anew"
+
+
+def test_what_a_unit_without_a_request_asks_of_the_cache(settings):
+    """Once for each model, as a request does."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.Everybody"]
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.CountingCache"}}
+    CountingCache.calls = []
+    with unit_of_work():
+        assert {book() for _ in range(5)} <= FOLLOWERS
+        assert shelf() in FOLLOWERS
+    assert CountingCache.calls == ["get_many"] * 2
 
 
 def test_a_write_without_a_request_counts_from_its_commit(settings):
@@ -1041,6 +1060,20 @@ def test_a_job_is_sent_what_its_session_wrote(visitor):
     assert where(visitor, "queue")["sent"].startswith("default:")
     assert where(add_session(Client()), "queue") == {"sent": ""}
     assert where(Client(), "queue") == {"sent": ""}
+
+
+def test_what_jobs_ask_of_the_cache(configure, settings, visitor):
+    """Once, however many are queued; and nothing where the request wrote all that there is."""
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.CountingCache"}}
+    CountingCache.calls = []
+    where(visitor, "queue?times=3")
+    assert CountingCache.calls == ["get_many"]
+    where(visitor, "queue?times=3&write=1")
+    assert CountingCache.calls == ["get_many"] * 2 + ["set_many", "get_many"]
+    configure(SETS={"default": ["replica1", "replica2"]})
+    CountingCache.calls = []
+    assert where(visitor, "queue?times=3&write=1")["sent"].startswith("default:")
+    assert CountingCache.calls == ["set_many", "get_many"]
 
 
 def test_log_out_of_who_wrote_nothing(visitor):

@@ -13,7 +13,7 @@ from .origins import unit_of_other_middleware
 from .readers import models_showing
 from .recency import get_recency, key_of
 from .session_keys import key_now, key_that_came
-from .units import Unit
+from .units import Unit, current_scope_here
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -36,28 +36,51 @@ class Notebook:
         self._answers: dict[type[Model], bool] = {}
         self._written: dict[str, frozenset[str] | None] = {}
         self._has_lost_notes = False
+        self._asked_at: object = None
+        self._behind: tuple[object, bool] = (None, False)
+        # A thread's own unit lasts as long as the thread.
+        self._has_end = unit.request is not None or current_scope_here().thread is None
         nobody_ends_it = unit.request is None or unit is unit_of_other_middleware()
         self._is_over = nobody_ends_it or unit.has_ended
         if not self._is_over:
             unit.at_end(self._close)
 
     def is_recent(self, model: "type[Model]", ask: "Callable[[type[Model]], bool]") -> bool:
-        """Return what *ask* says of the model; a request keeps to its first answer."""
+        """Return what *ask* says of the model.
+
+        A request keeps to its first answer, another unit until it writes.
+        """
         self._follow_session()
         if self._has_lost_notes:
             return True
-        if self._unit.request is None:
+        if not self._has_end:
             return ask(model)
-        if model not in self._answers:
-            self._answers[model] = ask(model)
-        return self._answers[model]
+        answers = self._answers_so_far()
+        if model not in answers:
+            answers[model] = ask(model)
+        return answers[model]
+
+    def _answers_so_far(self) -> "dict[type[Model], bool]":
+        if self._unit.request is None and self._asked_at is not self._unit.version:
+            self._asked_at, self._answers = self._unit.version, {}
+        return self._answers
 
     def may_be_behind(self) -> bool:
-        """Tell whether the session wrote anything lately, in this unit or before it."""
+        """Tell whether the session wrote anything lately, in this unit or before it.
+
+        The answer holds until the unit writes.
+        """
+        if self._has_lost_notes:
+            return True
+        version, (asked_at, answer) = self._unit.version, self._behind
+        if not self._has_end or asked_at is not version:
+            answer = self._ask_all()
+            self._behind = version, answer
+        return answer
+
+    def _ask_all(self) -> bool:
         keys = self._keys_of(None) - {None}
-        if self._has_lost_notes or not keys:
-            return self._has_lost_notes
-        found = get_recency().noted([str(key) for key in keys])
+        found = get_recency().noted([str(key) for key in keys]) if keys else ()
         return found is None or bool(found)
 
     def note(self, alias: str, tables: frozenset[str] | None) -> None:

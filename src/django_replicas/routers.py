@@ -364,8 +364,9 @@ class SessionPinnedRouter(ReplicaRouter):
         return self._notebook(unit).is_recent(model, self.is_recently_updated)
 
     def sets_behind(self, unit: Unit) -> Collection[str]:
-        behind = self._notebook(unit).may_be_behind()
-        return get_config().topology.by_leader.keys() if behind else ()
+        # What the unit wrote itself goes with a job anyhow.
+        sets = [each for each in get_config().topology.by_leader if not unit.state_of(each).written]
+        return sets if sets and self._notebook(unit).may_be_behind() else ()
 
     def note_write(
         self,
