@@ -744,6 +744,17 @@ def test_nothing_is_noted_where_routing_is_disabled(configure, visitor):
     assert reads(visitor, leaders=[])
 
 
+def test_the_cache_is_left_alone_where_routing_is_disabled(configure, settings, visitor):
+    """A session's key may change as it likes."""
+    configure(ENABLED=False)
+    settings.CACHES = {"default": LOCAL | {"BACKEND": f"{__name__}.CountingCache"}}
+    CountingCache.calls = []
+    visitor.post("/write")
+    visitor.post("/log_out")
+    where(visitor, "cycle_then_read")
+    assert CountingCache.calls == []
+
+
 def test_a_pin_travels_by_its_mark(visitor):
     """What a view pins is no model's; the mark carries it as everywhere."""
     response = visitor.post("/pinned")

@@ -355,7 +355,7 @@ class SessionPinnedRouter(ReplicaRouter):
         scope = current_scope()
         if not scope.inside and (unit := unit_of_other_middleware()) is not None:
             scope = scope._replace(unit=unit, inside=True)
-        if scope.inside and scope.unit is not None:
+        if scope.inside and scope.unit is not None and get_config().enabled:
             # Whatever is asked first: log-out changes the session's key, and may write nothing.
             self._notebook(scope.unit)
         return scope
