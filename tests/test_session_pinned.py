@@ -824,6 +824,24 @@ def test_what_a_unit_without_a_request_asks_of_the_cache(settings):
     assert CountingCache.calls == ["get_many"] * 2
 
 
+class Failing(SessionPinnedRouter):
+    def get_cache_key(self, model):
+        raise LookupError("no tenant")
+
+
+@pytest.mark.parametrize("page", ["write", "write_and_fail"])
+def test_a_hook_that_fails_when_all_is_written(page, settings, caplog):
+    """It takes the place of no response and of no other error; it is logged, and a mark carries."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.Failing"]
+    client = Client(raise_request_exception=False)
+    response = client.post(f"/{page}")
+    assert response.status_code == (200 if page == "write" else 500)
+    assert response.status_code == 200 or response.exc_info[0] is ValueError
+    assert COOKIE in response.cookies
+    (record,) = [each for each in caplog.records if each.name == "django_replicas"]
+    assert record.exc_info[0] is LookupError
+
+
 def test_a_write_without_a_request_counts_from_its_commit(settings):
     """What is not committed is nobody's, and what is rolled back never will be."""
     settings.DATABASE_ROUTERS = [f"{__name__}.Everybody"]

@@ -1,5 +1,6 @@
 """What a unit wrote, handed on to the next units of its session; and what it was told itself."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +18,8 @@ from .units import Unit, current_scope_here
 
 if TYPE_CHECKING:
     from django.db.models import Model
+
+logger = logging.getLogger("django_replicas")
 
 _noting = threading.Lock()
 
@@ -111,7 +114,7 @@ class Notebook:
         """Note what was written, and leave to a mark what the session's next units may not find."""
         with _noting:
             written = {each: self._written.pop(each) for each in aliases if each in self._written}
-        keys = {alias: self._keys_of(tables) for alias, tables in written.items()}
+        keys = {alias: self._keys_written(tables) for alias, tables in written.items()}
         known = {alias: {key for key in keys[alias] if key is not None} for alias in written}
         moment = get_recency().note(_seconds_of(known))
         carried = [each for each in written if known[each] and known[each] == keys[each]]
@@ -124,6 +127,15 @@ class Notebook:
 
     def _keys_of(self, tables: frozenset[str] | None) -> set[str | None]:
         return {self._cache_key(model) for model in models_showing(tables)}
+
+    def _keys_written(self, tables: frozenset[str] | None) -> set[str | None]:
+        """Return the keys to note, with None among them for what has none: a mark carries that."""
+        try:
+            return self._keys_of(tables)
+        except Exception:
+            # It is too late to fail: the write is done, and the view may have failed by itself.
+            logger.exception("No key can be had for what was written; a mark carries it.")
+            return {None}
 
     def _keeps_its_session(self) -> bool:
         """Tell whether the client is sure to come again with the key that it came with."""
