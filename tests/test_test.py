@@ -3,11 +3,13 @@
 Without sharing, each alias has a file of its own here, whose book is named after the alias.
 """
 
+import asyncio
 import sqlite3
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import (
     InternalError,
     NotSupportedError,
@@ -428,6 +430,50 @@ def test_read_your_writes_over_a_frozen_follower():
         client.post("/sync/books/new")
         with assert_reads_from("leader"):
             client.get("/sync/title")
+
+
+async def test_awaited_reads_are_recorded():
+    """They are executed in another thread, which works for this task."""
+    with unit_of_work(role="follower"):
+        with assert_reads_from("follower") as reads:
+            await Book.objects.aget(pk=1)
+            await asyncio.gather(*(Shelf.objects.aget(pk=1) for _ in range(2)))
+        assert [read.model for read in reads] == ["shop.book", "shop.shelf", "shop.shelf"]
+        wrong = pytest.raises(AssertionError, match="Expected all reads from leader")
+        with wrong, assert_reads_from("leader"):
+            await Book.objects.aget(pk=1)
+        await Book.objects.aget(pk=1)
+    assert len(reads) == 3
+    await sync_to_async(connections.close_all)()
+
+
+def test_reads_of_other_threads_are_not_recorded():
+    """A thread that does not work for this one reads what it likes."""
+
+    def work():
+        Book.objects.get(pk=1)
+        connections.close_all()
+
+    with recorded_reads() as reads, ThreadPoolExecutor(1, initializer=work) as pool:
+        pool.submit(work).result()
+    assert reads == []
+
+
+def test_recordings_inside_one_another():
+    """Each has what was read inside of it."""
+    with recorded_reads() as outer:
+        Book.objects.get(pk=1)
+        with recorded_reads() as inner:
+            Shelf.objects.get(pk=1)
+    assert [read.model for read in outer] == ["shop.book", "shop.shelf"]
+    assert [read.model for read in inner] == ["shop.shelf"]
+
+
+def test_the_mixin_comes_first():
+    """Behind the test case it would be of no effect, and tests would prove nothing."""
+    with pytest.raises(TypeError, match="Late would share nothing: name SharedFollowersMixin bef"):
+        type("Late", (TestCase, SharedFollowersMixin), {})
+    type("InTime", (SharedFollowersMixin, TestCase), {})
 
 
 def test_reads_of_a_frozen_follower_are_recorded():

@@ -6,8 +6,9 @@ Everything here is a ``with`` block that puts back what was there, whatever happ
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unittest import mock
+from unittest import TestCase, mock
 
 from django.db import (
     DEFAULT_DB_ALIAS,
@@ -30,7 +31,7 @@ from .units import Unit, current_scope
 from .writes import UNKNOWN_WRITE, Kind, classify, text_of
 
 if TYPE_CHECKING:
-    from unittest import TestCase, TestResult
+    from unittest import TestResult
 
     from django.db.models import Model
 
@@ -171,6 +172,15 @@ class SharedFollowersMixin(TestCaseBase):
     ``setUp``, ``tearDown`` and clean-ups are inside as well, ``setUpTestData`` is not.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = cls.__mro__
+        if TestCase in bases[: bases.index(SharedFollowersMixin)]:
+            raise TypeError(
+                f"{cls.__qualname__} would share nothing: name SharedFollowersMixin before its "
+                "test case class."
+            )
+
     def run(self, result: "TestResult | None" = None) -> "TestResult | None":
         with shared_followers():
             return super().run(result)
@@ -194,27 +204,60 @@ class Read(NamedTuple):
 
 @contextmanager
 def recorded_reads() -> Iterator[list[Read]]:
-    """List the reads that this thread executes on leaders and followers, in their order."""
+    """List the reads that this thread or task executes on leaders and followers, in their order.
+
+    Those of the tasks and threads that it awaits count as its own.
+    """
     reads: list[Read] = []
     latest: list[Decision] = []
 
     def hear(
         execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
     ) -> Any:
-        if _fetches_rows(sql, context["connection"]):
+        if _is_recorded(reads) and _fetches_rows(sql, context["connection"]):
             reads.append(_read(context["connection"], sql, latest))
         return execute(sql, params, many, context)
 
     with ExitStack() as undo:
-        for alias in _members():
-            wrappers: list[Any] = connections[alias].execute_wrappers
-            wrappers.append(hear)
-            undo.callback(wrappers.remove, hear)
+        undo.enter_context(_every_connection_heard_by(hear))
         for each in router.routers:
             if isinstance(each, ReplicaRouter):
                 noting = _noting(each.db_for_read, latest)
                 undo.enter_context(mock.patch.object(each, "db_for_read", noting))
+        undo.callback(_recorded.reset, _recorded.set((*_recorded.get(), reads)))
         yield reads
+
+
+# Awaited threads get a copy of the context, others an empty one.
+_recorded: ContextVar[tuple[list[Read], ...]] = ContextVar("django_replicas.test", default=())
+
+
+def _is_recorded(reads: list[Read]) -> bool:
+    return any(each is reads for each in _recorded.get())
+
+
+@contextmanager
+def _every_connection_heard_by(hear: Callable[..., Any]) -> Iterator[None]:
+    """Add a wrapper to each member's connection, of whichever thread, that is made or asked for."""
+    get, members = ConnectionHandler.__getitem__, _members()
+    heard: list[list[Any]] = []
+
+    def get_heard(handler: ConnectionHandler, alias: str) -> Any:
+        connection = get(handler, alias)
+        wrappers: list[Any] = connection.execute_wrappers
+        if alias in members and hear not in wrappers:
+            wrappers.append(hear)
+            heard.append(wrappers)
+        return connection
+
+    with mock.patch.object(ConnectionHandler, "__getitem__", get_heard):
+        try:
+            for alias in members:
+                connections[alias]
+            yield
+        finally:
+            for wrappers in heard:
+                wrappers.remove(hear)
 
 
 def _members() -> list[str]:
