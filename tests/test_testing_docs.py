@@ -28,4 +28,4 @@ def test_the_examples_pass(examples, router):
         SAMPLE_ROUTER=router,
         SAMPLE_FOLDER=str(examples.parent),
     )
-    assert "7 passed" in said, said
+    assert "8 passed" in said, said
