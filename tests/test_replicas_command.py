@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -121,6 +124,19 @@ def test_watch_into_a_file(pauses):
     assert pauses == [2, 2]
     assert text.count(HEADER) == 2
     assert "\x1b" not in text
+
+
+def test_watch_by_somebody_who_has_seen_enough():
+    """As `head` does; the command ends without a word."""
+    command = [sys.executable, "-m", "django", "replicas", "--watch", "0.01"]
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    with subprocess.Popen(
+        command, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout.readline()
+        watching.stdout.close()
+        complaints = watching.stderr.read()
+    assert (watching.returncode, complaints) == (0, b"")
 
 
 def test_watch_as_json(pauses):

@@ -1,6 +1,8 @@
 """``manage.py replicas``: the topology as it is now, and why a read would go where."""
 
 import json
+import os
+import sys
 import time
 from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Sequence
@@ -117,6 +119,10 @@ class Command(BaseCommand):
                 time.sleep(pause)
         except KeyboardInterrupt:
             self.stdout.write("")
+        except BrokenPipeError:
+            # Who read it has seen enough. What is left in the buffer would fail once more at exit,
+            # see https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def redrawn(text: str, pause: float) -> str:
