@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 from contextlib import closing, contextmanager
 
 import pytest
@@ -11,7 +12,7 @@ from django.db import connections
 from django_replicas import status as status_module
 from django_replicas.conf import get_config
 from django_replicas.followers import followers_of
-from django_replicas.replication import Lag
+from django_replicas.replication import Lag, Progress
 from django_replicas.status import Status, examine, status_lines
 from django_replicas.topology import ReplicaSet
 from django_replicas.units import FOLLOWER, LEADER
@@ -306,6 +307,30 @@ def test_real_position_that_cannot_be_read(site):
         site.leader.execute("GRANT EXECUTE ON FUNCTION pg_last_wal_replay_lsn() TO PUBLIC")
     assert status.alive
     assert status.note.startswith("its position cannot be read: permission denied for function")
+
+
+def test_looking_again_at_a_server_that_never_answers(monkeypatch):
+    """A few threads are left behind by that, however often one looks."""
+    thawed, asked = threading.Event(), []
+    monkeypatch.setattr(status_module, "ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr(status_module, "CONNECT_TIMEOUT", 0.05)
+
+    def freeze(connection, leads):
+        asked.append(connection.alias)
+        thawed.wait()
+        return Progress()
+
+    with monkeypatch.context() as frozen:
+        frozen.setattr(status_module, "progress_of", freeze)
+        try:
+            before = threading.active_count()
+            for _ in range(6):
+                assert found()["replica1"].error == "no answer within 0.1 seconds"
+            assert asked.count("replica1") == 2
+        finally:
+            thawed.set()
+            wait_until(lambda: threading.active_count() <= before, "nobody is stuck")
+    assert found()["replica1"].alive
 
 
 def test_server_that_never_answers(monkeypatch):

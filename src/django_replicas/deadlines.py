@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -21,6 +22,11 @@ class Deadline:
         self._room = threading.Semaphore(most_stuck)
         self._lock = threading.Lock()
         self._current: Future[Any] | None = None
+
+    def begin(self) -> None:
+        """Have the work begun, for who asks for its result a little later."""
+        with suppress(TimeoutError):  # Nothing more may be begun; result() says so.
+            self._begun()
 
     def result(self, seconds: float) -> Any:
         """Return what the work returns, or raise what it raises; ``TimeoutError`` if it is late."""

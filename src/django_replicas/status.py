@@ -3,12 +3,12 @@
 Looking changes nothing: what this process knows of its followers stays as it is.
 """
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.db import connections
@@ -16,6 +16,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import localtime
 
 from .checks.members import has_peers, settings_of
+from .deadlines import Deadline
 from .followers import followers_of
 from .own_connections import connection_of_its_own, open_file, seconds_to_connect
 from .replication import Lag, Progress, first_line, lag_between, progress_of
@@ -123,41 +124,49 @@ class Attempt:
 
     def __init__(self, alias: str, *, leads: bool = False) -> None:
         self.alias = alias
-        self._leads = leads
-        self._result: _Result | None = None
+        self._question = _question(alias, leads)
         self._patience = _connect_timeout(alias) + ANSWER_TIMEOUT
         self._deadline = time.monotonic() + self._patience
-        # A daemon, so that a server which never answers does not keep the command from ending.
-        self._thread = threading.Thread(target=self._try, daemon=True)
-        self._thread.start()
+        self._question.begin()
 
     def result(self) -> _Result:
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
-        return self._result or _Result(error=f"no answer within {self._patience:g} seconds")
-
-    def _try(self) -> None:
         try:
-            self._result = self._ask()
-        except Exception as error:  # Drivers and settings fail in their own ways; all are told.
-            self._result = _Result(error=first_line(error))
+            result: _Result = self._question.result(max(0.0, self._deadline - time.monotonic()))
+        except TimeoutError:
+            return _Result(error=f"no answer within {self._patience:g} seconds")
+        return result
 
-    def _ask(self) -> _Result:
-        if self.alias not in connections.settings:
-            return _Result(error="it is not in DATABASES")
-        *others, last = settings_of(self.alias)["PEERS"] if has_peers(self.alias) else [self.alias]
-        for server in others:
-            with suppress(Exception):  # Its own row says what is wrong with it.
-                return self._ask_server(server)
-        return self._ask_server(last)
 
-    def _ask_server(self, alias: str) -> _Result:
-        # Registered nowhere, so that nothing else uses it or closes it.
-        with connection_of_its_own(alias, CONNECT_TIMEOUT) as connection:
-            if connection.vendor == "sqlite":
-                open_file(connection)
-            connection.ensure_connection()
-            progress = progress_of(connection, leads=self._leads)
-            return _Result(progress, connection.vendor)
+@cache
+def _question(alias: str, leads: bool) -> Deadline:
+    # Kept, so that watching a server that never answers leaves no thread behind for each look.
+    return Deadline(lambda: _try(alias, leads), most_stuck=2)
+
+
+def _try(alias: str, leads: bool) -> _Result:
+    try:
+        return _ask(alias, leads)
+    except Exception as error:  # Drivers and settings fail in their own ways; all are told.
+        return _Result(error=first_line(error))
+
+
+def _ask(alias: str, leads: bool) -> _Result:
+    if alias not in connections.settings:
+        return _Result(error="it is not in DATABASES")
+    *others, last = settings_of(alias)["PEERS"] if has_peers(alias) else [alias]
+    for server in others:
+        with suppress(Exception):  # Its own row says what is wrong with it.
+            return _ask_server(server, leads)
+    return _ask_server(last, leads)
+
+
+def _ask_server(alias: str, leads: bool) -> _Result:
+    # Registered nowhere, so that nothing else uses it or closes it.
+    with connection_of_its_own(alias, CONNECT_TIMEOUT) as connection:
+        if connection.vendor == "sqlite":
+            open_file(connection)
+        connection.ensure_connection()
+        return _Result(progress_of(connection, leads=leads), connection.vendor)
 
 
 def _connect_timeout(alias: str) -> float:
