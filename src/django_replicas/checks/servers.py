@@ -74,7 +74,8 @@ def _unreachable(role: str, alias: str, answer: Answer) -> Iterator[CheckMessage
         yield warning(
             "W012",
             f"The {role} {alias!r} cannot be reached: {answer.failure}",
-            "See that its server runs, and that its entry in DATABASES is right.",
+            "See that its server runs, and that its entry in DATABASES is right; `manage.py "
+            "replicas` shows every member.",
         )
 
 
