@@ -187,10 +187,10 @@ def test_the_workers_own_unit(jobs, reports, settings):
 # Real workers
 
 
-def test_hundreds_of_tasks(jobs, tmp_path, pristine):
+def test_a_thousand_tasks(jobs, tmp_path, pristine):
     """Two workers of django-tasks-db, and jobs of all kinds."""
     crew = Crew(tmp_path, pristine)
-    feed = [sys.executable, "-m", "tests.jobs.feed", "240", "2"]
+    feed = [sys.executable, "-m", "tests.jobs.feed", "1000", "2"]
     fed = subprocess.run(feed, env=crew.environment, check=True, capture_output=True)
     worker = ("django", "db_worker", "--interval=0.01", "--no-startup-delay", "--no-reload")
     with ExitStack() as stack:
