@@ -140,8 +140,8 @@ def test_it_does_not_keep_the_process():
 def test_begun_without_waiting(work):
     """Work may be begun for nobody; whoever comes meanwhile waits for the same piece."""
     deadline = Deadline(work)
-    deadline.begin()
-    deadline.begin()
+    deadline.begin_unawaited()
+    deadline.begin_unawaited()
     with ThreadPoolExecutor() as pool:
         late = pool.submit(deadline.result, LONG)
         wait_until(lambda: waiting_for(deadline), "somebody waits")
@@ -159,5 +159,5 @@ def test_begun_work_may_fail():
 
     deadline = Deadline(fail, most_stuck=1)
     for _ in range(3):
-        deadline.begin()
+        deadline.begin_unawaited()
         wait_until(lambda: deadline._current is None, "the work is left")

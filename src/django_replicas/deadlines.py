@@ -36,8 +36,8 @@ class Deadline:
         finally:
             self._leave(future)
 
-    def begin(self) -> None:
-        """Have the work done without waiting for it; ``TimeoutError`` if it cannot be begun."""
+    def begin_unawaited(self) -> None:
+        """Have the work done, whatever comes of it; ``TimeoutError`` if it cannot be begun."""
         self._begun().add_done_callback(self._leave)
 
     def _begun(self) -> "Future[Any]":

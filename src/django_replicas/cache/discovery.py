@@ -172,7 +172,7 @@ class Cluster:
             # Nobody else until this look is over, or lost.
             self._due = self._clock() + self.source.interval
         try:
-            self._looking.begin()
+            self._looking.begin_unawaited()
         except TimeoutError as error:
             self._failed(self._no_list(f"no thread could ask it: {error}"))
 
