@@ -58,6 +58,10 @@ class Config:
     read_only_downtime: float | None = None
     read_only_timeout: float = 2.0
     read_only_tries: int = 2
+    write_behind: str = "thread"
+    write_behind_workers: int = 4
+    write_behind_limit: int = 1000
+    session_miss: str = "leader"
     problems: tuple[str, ...] = ()
 
     @cached_property
@@ -100,7 +104,8 @@ def session_models() -> "set[type[Model]]":
     Raises ``ReplicasConfigError`` where the engine or its model cannot be had.
     """
     engine = settings.SESSION_ENGINE
-    if engine.startswith("django.contrib.") and not apps.is_installed("django.contrib.sessions"):
+    of_contrib = engine.startswith(("django.contrib.", "django_replicas."))
+    if of_contrib and not apps.is_installed("django.contrib.sessions"):
         return set()
     try:
         model_of = getattr(import_module(engine).SessionStore, "get_model_class", None)
@@ -380,6 +385,10 @@ PROJECT_KEYS: Keys = {
     "READ_ONLY_DOWNTIME": ("read_only_downtime", _optional(_seconds)),
     "READ_ONLY_TIMEOUT": ("read_only_timeout", _seconds),
     "READ_ONLY_TRIES": ("read_only_tries", _tries),
+    "WRITE_BEHIND": ("write_behind", _one_of("thread", "sync")),
+    "WRITE_BEHIND_WORKERS": ("write_behind_workers", _tries),
+    "WRITE_BEHIND_LIMIT": ("write_behind_limit", _tries),
+    "SESSION_MISS": ("session_miss", _one_of("leader", "follower")),
 }
 COOKIE_KEYS: Keys = {
     "NAME": ("name", _cookie_name),

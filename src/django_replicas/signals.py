@@ -49,3 +49,7 @@ peer_down = Signal()
 
 peer_up = Signal()
 """A peer that was down was connected to. From its ``Peers``: ``alias``, ``peer``, ``reason``."""
+
+session_write = Signal()
+"""A session was written behind the cache, or was not. From the class of its store: ``outcome``,
+``session_key``, and ``error``, None where there was none. Listeners run in the queue's threads."""

@@ -1,0 +1,1 @@
+"""The session engine: the cache first, the database behind."""

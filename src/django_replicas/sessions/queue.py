@@ -1,0 +1,316 @@
+"""A bounded pool of threads that does keyed jobs behind the back of whoever submits them.
+
+It knows nothing of what the jobs do. Two calls are all that others need of it, ``submit`` and
+``cancel``, so that another queue can take its place; ``drain`` is for the end of a process.
+"""
+
+import atexit
+import heapq
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
+
+from django.core.cache import caches
+from django.db import connections
+
+logger = logging.getLogger("django_replicas")
+
+Wait = Callable[[threading.Condition, float], object]
+
+
+class Job(Protocol):
+    """What is to be done under a key; it may be done more than once."""
+
+    def __call__(self) -> object:
+        """Do it; whatever is raised has it tried again."""
+
+    def after(self, earlier: Any) -> Any:
+        """Return the job that stands for this one and for an earlier one under the same key."""
+
+    def failed(self, error: Exception, *, given_up: bool) -> None:
+        """Hear that it failed, and whether it will not be tried again."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(eq=False)
+class _Entry(Generic[J]):
+    """What is held under one key: at most one job that waits, and one that runs."""
+
+    waiting: J | None = None
+    running: bool = False
+    failures: int = 0
+    failing_since: float | None = None
+    ticket: int = -1
+    due: float = 0.0
+
+
+def close_connections() -> None:
+    """Close this thread's connections to caches and databases, except inside a transaction."""
+    caches.close_all()
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+class Queue(Generic[J]):
+    """Does the newest job of each key, one at a time, in at most so many threads.
+
+    No more than *limit* keys are held; what comes above is refused, never dropped. A job that
+    raises is tried again after a pause, which doubles from *shortest* to *longest* seconds and is
+    cut by up to a half at random, and is given up when it has failed for *patience* seconds.
+    Threads start when there is work, also after a fork, in an empty context, and end when there was
+    none for *idle* seconds. Without *workers*, only ``drain`` works. *clock*, *wait* and *chance*
+    stand for time and chance in tests. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        workers: int = 4,
+        limit: int = 1000,
+        *,
+        shortest: float = 0.1,
+        longest: float = 30.0,
+        patience: float = 3600.0,
+        idle: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Wait = threading.Condition.wait,
+        chance: Callable[[], float] = random.random,
+        after_job: Callable[[], None] = close_connections,
+    ) -> None:
+        self._workers, self._limit = workers, limit
+        self._shortest, self._longest = shortest, longest
+        self._patience, self._idle = patience, idle
+        self._clock, self._wait, self._chance = clock, wait, chance
+        self._after_job = after_job
+        self._forget()
+        forget = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: _call(forget))
+
+    def _forget(self) -> None:
+        """Begin anew: in a forked child there are no threads, and the jobs are the parent's."""
+        self.counts: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._entries: dict[str, _Entry[J]] = {}
+        self._due: list[tuple[float, int, str]] = []
+        self._tickets = count()
+        self._threads: set[threading.Thread] = set()
+        self._running = 0
+        self._ends_with: int | None = None
+
+    def __len__(self) -> int:
+        """Return how many keys have a job that waits or runs."""
+        return len(self._entries)
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are at this moment."""
+        return len(self._threads)
+
+    def submit(self, key: str, job: J, after: float = 0.0) -> bool:
+        """Have *job* done, so many seconds from now or sooner; tell whether it will be.
+
+        Where it will not, the caller has to do it.
+        """
+        self._drain_at_exit()
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is None and (len(self._entries) >= self._limit or not self._has_worker()):
+                self.counts["refused"] += 1
+                return False
+            if entry is None:
+                entry = self._entries[key] = _Entry()
+            due = self._clock() + after
+            if entry.waiting is None:
+                entry.waiting = job
+            else:
+                self.counts["coalesced"] += 1
+                entry.waiting, due = job.after(entry.waiting), min(due, entry.due)
+            if not (entry.running or entry.failures):
+                self._make_due(key, entry, due)
+            self.counts["submitted"] += 1
+            return True
+
+    def cancel(self, key: str) -> J | None:
+        """Take back the job that waits under *key*, if one does; one that runs goes on."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is None or entry.waiting is None:
+                return None
+            job, entry.waiting = entry.waiting, None
+            self.counts["cancelled"] += 1
+            self._drop_if_empty(key, entry)
+            return job
+
+    def drain(self, seconds: float) -> int:
+        """Return when all is done, or so many seconds have passed; say how many keys are left.
+
+        Failed jobs are tried at once, and again. Where no thread can be started any more, as at the
+        end of the interpreter, the caller's does the work.
+        """
+        end = self._clock() + seconds
+        with self._changed:
+            self._hurry()
+        while True:
+            with self._changed:
+                if not self._entries or self._clock() >= end:
+                    return len(self._entries)
+                taken = None if self._has_worker(for_drain=True) else self._take()
+                if taken is None:
+                    self._wait(self._changed, self._seconds_to_wait(end - self._clock()))
+            if taken is not None:
+                self._do(*taken)
+
+    # With the lock held
+
+    def _make_due(self, key: str, entry: _Entry[J], due: float) -> None:
+        entry.ticket, entry.due = next(self._tickets), due
+        heapq.heappush(self._due, (due, entry.ticket, key))
+        self._changed.notify_all()
+
+    def _hurry(self) -> None:
+        now = self._clock()
+        for key, entry in self._entries.items():
+            entry.failures = 0
+            if entry.waiting is not None and not entry.running:
+                self._make_due(key, entry, now)
+
+    def _take(self) -> tuple[str, _Entry[J], J] | None:
+        """Take the job that is due first, if one is due."""
+        while self._due:
+            due, ticket, key = self._due[0]
+            entry = self._entries.get(key)
+            is_stale = entry is None or entry.ticket != ticket or entry.waiting is None
+            if not is_stale and due > self._clock():
+                return None
+            heapq.heappop(self._due)
+            if not is_stale and entry is not None and entry.waiting is not None:
+                job, entry.waiting = entry.waiting, None
+                entry.running = True
+                self._running += 1
+                return key, entry, job
+        return None
+
+    def _seconds_to_wait(self, at_most: float) -> float:
+        until_due = self._due[0][0] - self._clock() if self._due else at_most
+        return max(0.0, min(until_due, at_most))
+
+    def _drop_if_empty(self, key: str, entry: _Entry[J]) -> None:
+        if entry.waiting is None and not entry.running:
+            del self._entries[key]
+            self._changed.notify_all()
+
+    def _has_worker(self, for_drain: bool = False) -> bool:
+        """Tell whether somebody will do what waits, having started a thread where one may be."""
+        if not self._workers:
+            return not for_drain
+        if len(self._threads) < self._workers and self._running >= len(self._threads):
+            self._start()
+        return bool(self._threads)
+
+    def _start(self) -> None:
+        thread = threading.Thread(
+            target=lambda: Context().run(self._work, thread),
+            name="django_replicas sessions",
+            daemon=True,
+        )
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # The interpreter is ending, or the system has no thread left.
+            self._threads.discard(thread)
+
+    # Without it
+
+    def _work(self, thread: threading.Thread) -> None:
+        while True:
+            with self._changed:
+                taken = self._take()
+                if taken is None:
+                    self._wait(self._changed, self._seconds_to_wait(self._idle))
+                    taken = self._take()
+                if taken is None and not self._entries:
+                    self._threads.discard(thread)
+                    return
+            if taken is not None:
+                self._do(*taken)
+
+    def _do(self, key: str, entry: _Entry[J], job: J) -> None:
+        failure: Exception | None = None
+        try:
+            job()
+        except Exception as error:  # Whatever a database, a cache or a listener raises.
+            failure = error
+        finally:
+            self._close()
+        given_up = self._settle(key, entry, job, failure)
+        if failure is not None:
+            job.failed(failure, given_up=given_up)
+
+    def _close(self) -> None:
+        try:
+            self._after_job()
+        except Exception:
+            logger.exception("A connection could not be closed.")
+
+    def _settle(self, key: str, entry: _Entry[J], job: J, failure: Exception | None) -> bool:
+        """Have what failed tried again, and what came meanwhile done; tell what is given up."""
+        now = self._clock()
+        with self._changed:
+            entry.running = False
+            self._running -= 1
+            if failure is None:
+                self.counts["done"] += 1
+                entry.failures, entry.failing_since = 0, None
+                pause, given_up = 0.0, False
+            else:
+                pause, given_up = self._pause(entry), self._is_given_up(entry, now)
+                self.counts["given up" if given_up else "retried"] += 1
+                if given_up:
+                    entry.failures, entry.failing_since = 0, None
+                else:
+                    entry.waiting = job if entry.waiting is None else entry.waiting.after(job)
+            if entry.waiting is not None:
+                self._make_due(key, entry, now + pause)
+            self._drop_if_empty(key, entry)
+        return given_up
+
+    def _pause(self, entry: _Entry[J]) -> float:
+        pause = min(self._longest, self._shortest * 2.0**entry.failures)
+        entry.failures = min(entry.failures + 1, 30)
+        return pause * (1 - self._chance() / 2)
+
+    def _is_given_up(self, entry: _Entry[J], now: float) -> bool:
+        since = entry.failing_since = now if entry.failing_since is None else entry.failing_since
+        return now - since >= self._patience
+
+    def _drain_at_exit(self) -> None:
+        if self._ends_with != os.getpid():
+            self._ends_with = os.getpid()
+            atexit.register(_drain, weakref.ref(self))
+
+
+SECONDS_AT_EXIT = 10.0
+
+
+def _drain(reference: "weakref.ref[Queue[J]]") -> None:
+    queue = reference()
+    left = 0 if queue is None else queue.drain(SECONDS_AT_EXIT)
+    if left:
+        logger.error("The process ends with %d jobs undone.", left)
+
+
+def _call(reference: "weakref.WeakMethod[Callable[[], None]]") -> None:
+    method = reference()
+    if method is not None:
+        method()
