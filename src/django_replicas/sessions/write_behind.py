@@ -249,8 +249,8 @@ class SessionStore(CachedDBStore):
             self._remove_what_is_older(key)
             self._write_now(replace(job, by_force=True), UpdateError)
             return
-        if kept is None:
-            # Nobody but the leader knows whether the session is still there.
+        if kept is None or self._age() <= 0:
+            # Nobody but the leader knows whether it is still there, or will know that it is over.
             self._write_now(job, UpdateError)
         else:
             self._hand_over(job, UpdateError)
