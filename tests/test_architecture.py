@@ -14,15 +14,13 @@ PACKAGE = Path(django_replicas.__file__).parent
 
 # A module knows those of the storeys below its own, and no other.
 STOREYS = [
-    {
-        "cache/__init__",
-        "exceptions",
-        "reasons",
-        "sessions/__init__",
-        "sessions/queue",
-        "sessions/versions",
-        "tables",
-    },
+    {"cache/__init__"},
+    {"exceptions"},
+    {"reasons"},
+    {"sessions/__init__"},
+    {"sessions/queue"},
+    {"sessions/versions"},
+    {"tables"},
     {"cache/replies", "hangup", "positions", "topology"},
     {"conf", "deadlines", "liveness", "marks", "sessions/cells", "sessions/rows", "writability"},
     {"integrations/__init__", "knowledge", "readers", "session_keys"},
@@ -57,6 +55,7 @@ STOREYS = [
     {"integrations/celery", "integrations/tasks", "status"},
     {"peer_status"},
     {"management/__init__", "management/commands/__init__", "management/commands/replicas"},
+    {"management/commands/write_sessions"},
     {"management/commands/cache_cluster"},
     {"checks/__init__"},
     {"apps", "pytest_plugin"},

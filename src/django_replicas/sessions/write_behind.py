@@ -288,6 +288,17 @@ class SessionStore(CachedDBStore):
     def _age(self) -> float:
         return self.get_expiry_age()
 
+    def write(self) -> str:
+        """Bring the database in step with what the cache holds, and say what had to be done."""
+        key = str(self.session_key)
+        cells = self.shelf.read(key)
+        if cells.is_dead:
+            Erase(type(self), key)()
+            return "ended"
+        if not cells.is_unwritten or cells.kept is None:
+            return "in step"
+        return str(Write(type(self), key, cells.kept.version, cells.born)().value)
+
     # Ending
 
     def delete(self, session_key: str | None = None) -> None:
