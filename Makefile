@@ -20,13 +20,14 @@ export UV_PYTHON_DOWNLOADS ?= never
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 ARGS ?=
 
-.PHONY: help demo test bench docs clean
+.PHONY: help demo test bench races docs clean
 
 help:
 	@echo 'make demo            a message board over real PostgreSQL replication, and what each router makes of it'
 	@echo 'make demo ARGS=--serve   the same site, left running for a browser'
 	@echo 'make test            every test on every Python and Django there is here, lint, types, docs, package'
 	@echo 'make bench           the benchmarks'
+	@echo 'make races           sessions of several processes at every bad moment, ours and django-distributed'
 	@echo 'make docs            the documentation, in .tox/html'
 	@echo 'make clean           remove what the above made'
 
@@ -46,12 +47,17 @@ bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.connect $(ARGS)
 
+	.venv-benchmark/bin/python -m benchmarks.sessions
+
+races: .venv-races/ready
+	.venv-races/bin/python -m tests.races $(ARGS)
+
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs
 	@echo 'Open .tox/html/index.html'
 
 clean:
-	rm -rf .venv-demo .venv-tox .venv-benchmark .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv-demo .venv-tox .venv-benchmark .venv-races .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 .venv-tox/ready: pyproject.toml
 	$(virtual_environment)

@@ -52,7 +52,7 @@ STOREYS = [
     {"checks/settings"},
     {"checks/views"},
     {"test"},
-    {"integrations/celery", "integrations/tasks", "status"},
+    {"checks/sessions", "integrations/celery", "integrations/tasks", "status"},
     {"peer_status"},
     {"management/__init__", "management/commands/__init__", "management/commands/replicas"},
     {"management/commands/write_sessions"},

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
 from django.db import connections
 
+from django_replicas.sessions import queue as queue_module
 from django_replicas.sessions.queue import Queue
 from servers.waiting import wait_until
 
@@ -57,7 +59,7 @@ def clock():
 @pytest.fixture
 def alone(clock):
     """A queue without threads, which only ``drain`` works for."""
-    return Queue(0, 3, clock=clock, wait=clock.wait, chance=lambda: 0.0, after_job=lambda: None)
+    return Queue(0, 3, clock=clock, wait=clock.wait, chance=lambda: 0.0, at_rest=lambda: None)
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_failed_job_is_tried_again_after_growing_pauses(alone, clock):
 
 def test_chance_shortens_a_pause_by_up_to_a_half(clock):
     """Processes that failed together do not come back together."""
-    queue = Queue(0, clock=clock, wait=clock.wait, chance=lambda: 1.0, after_job=lambda: None)
+    queue = Queue(0, clock=clock, wait=clock.wait, chance=lambda: 1.0, at_rest=lambda: None)
     job = Noted(failures=1, clock=clock)
     queue.submit("key", job)
     queue.drain(60)
@@ -205,7 +207,7 @@ def test_a_cancelled_job_is_not_done(alone):
 
 def test_a_key_is_worked_on_by_one_thread_at_a_time(make_queue):
     """What is submitted while a job runs is done after it, however many threads are free."""
-    queue = make_queue(4, after_job=lambda: None)
+    queue = make_queue(4, at_rest=lambda: None)
     at_work, most, done = [], [], []
     go_on = threading.Event()
 
@@ -228,7 +230,7 @@ def test_a_key_is_worked_on_by_one_thread_at_a_time(make_queue):
 
 def test_there_are_never_more_threads_than_workers(make_queue):
     """A thousand jobs, three threads, and none when there is nothing to do."""
-    queue = make_queue(3, 1000, after_job=lambda: None)
+    queue = make_queue(3, 1000, at_rest=lambda: None)
     seen = []
 
     class Counting(Noted):
@@ -255,14 +257,14 @@ def test_workers_start_in_an_empty_context(make_queue):
         def __call__(self):
             seen.append(inherited.get())
 
-    queue = make_queue(1, after_job=lambda: None)
+    queue = make_queue(1, at_rest=lambda: None)
     queue.submit("key", Looking())
     queue.drain(10)
     assert seen == ["nothing"]
 
 
-def test_connections_are_closed_after_each_job(make_queue):
-    """A thread that waits keeps no server waiting."""
+def test_connections_are_closed_when_nothing_is_due(make_queue):
+    """A thread that waits keeps no connection."""
     states = []
 
     class Asking(Noted):
@@ -280,18 +282,37 @@ def test_connections_are_closed_after_each_job(make_queue):
     wait_until(lambda: job.connection.connection is None, "the connection is closed")
 
 
+def test_a_connection_serves_what_is_due_together(make_queue):
+    """To a distant database, connecting costs more than the work; a failure ends a connection."""
+    closed, notes = [], []
+    go_on = threading.Event()
+
+    class First(Noted):
+        def __call__(self):
+            go_on.wait(10)
+
+    queue = make_queue(1, at_rest=lambda: closed.append(len(notes)))
+    queue.submit("first", First())
+    for name, failures in {"a": 0, "b": 1, "c": 0}.items():
+        queue.submit(name, Noted(name, failures, notes))
+    go_on.set()
+    assert queue.drain(10) == 0
+    wait_until(lambda: len(closed) == 3, "closed after the failure, and at each rest")
+    assert closed == [2, 3, 4]
+
+
 def test_closing_that_fails_does_not_end_the_thread(make_queue, caplog):
     """It is logged, and the next job is done."""
 
     def fail():
         raise OSError("no")
 
-    queue, notes = make_queue(1, after_job=fail), []
+    queue, notes = make_queue(1, at_rest=fail), []
     for name in "ab":
         queue.submit(name, Noted(name, notes=notes))
     queue.drain(10)
     assert names(notes) == ["a", "b"]
-    assert "could not be closed" in caplog.text
+    wait_until(lambda: "could not be closed" in caplog.text, "it is logged")
 
 
 def test_without_threads_the_caller_hears_so(make_queue, monkeypatch):
@@ -312,6 +333,7 @@ def test_a_forked_child_has_an_empty_queue_and_threads_of_its_own(clock):
 import os, sys
 import django
 django.setup()
+from django_replicas.sessions import queue as queue_module
 from django_replicas.sessions.queue import Queue
 from tests.test_sessions_queue import Noted
 queue = Queue(0)
@@ -338,6 +360,7 @@ def test_the_end_of_the_interpreter_drains(ending):
 import os, sys, time
 import django
 django.setup()
+from django_replicas.sessions import queue as queue_module
 from django_replicas.sessions.queue import Queue
 
 class Job:
@@ -363,7 +386,7 @@ django.setup()
 from django_replicas.sessions import queue
 queue.SECONDS_AT_EXIT = 0.2
 from tests.test_sessions_queue import Noted
-each = queue.Queue(1, after_job=lambda: None)
+each = queue.Queue(1, at_rest=lambda: None)
 each.submit("key", Noted(failures=1000))
 gone = queue.Queue(0)
 gone.submit("key", Noted())
@@ -381,6 +404,22 @@ def run(script):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def test_the_hooks_of_a_process_reach_a_queue_that_there_is(clock, caplog, monkeypatch):
+    """They hold it loosely: one that nobody has is neither drained nor begun anew."""
+    monkeypatch.setattr(queue_module, "SECONDS_AT_EXIT", 0.0)
+    queue = Queue(0, clock=clock, wait=clock.wait)
+    drain, begin_anew = weakref.ref(queue), weakref.WeakMethod(queue._forget)
+    queue.submit("key", Noted())
+    queue_module._drain(drain)
+    assert "ends with 1 jobs undone" in caplog.text
+    queue_module._call(begin_anew)
+    assert len(queue) == 0
+    del queue
+    gc.collect()
+    queue_module._drain(drain)
+    queue_module._call(begin_anew)
 
 
 def test_a_queue_that_nobody_has_is_forgotten_by_forks():

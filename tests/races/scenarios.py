@@ -189,7 +189,7 @@ def _judge(site, cast, counts, end):
         site.end_all(end)
     else:
         try:
-            wait_until(lambda: site.connections() == 0, "connections are closed", timeout=3)
+            wait_until(lambda: site.connections() == 0, "connections are closed", timeout=20)
         except TimeoutError:
             counts["connections open"] += site.connections()
         site.end_all(end)

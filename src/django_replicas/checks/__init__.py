@@ -6,6 +6,7 @@ from .peers import check_peers
 from .requests import check_requests
 from .routing import check_routing
 from .servers import check_servers
+from .sessions import check_sessions
 from .settings import check_settings
 from .views import check_views
 
@@ -18,4 +19,11 @@ __all__ = [
     "check_servers",
     "check_settings",
     "check_views",
+
+    "check_databases",
+    "check_requests",
+    "check_routing",
+    "check_servers",
+    "check_sessions",
+    "check_settings",
 ]

@@ -70,8 +70,9 @@ class Queue(Generic[J]):
     raises is tried again after a pause, which doubles from *shortest* to *longest* seconds and is
     cut by up to a half at random, and is given up when it has failed for *patience* seconds.
     Threads start when there is work, also after a fork, in an empty context, and end when there was
-    none for *idle* seconds. Without *workers*, only ``drain`` works. *clock*, *wait* and *chance*
-    stand for time and chance in tests. Safe to share between threads.
+    none for *idle* seconds. One that has nothing to do at the moment is *at_rest*: it closes its
+    connections then, and after each failure. Without *workers*, only ``drain`` works. *clock*,
+    *wait* and *chance* stand for time and chance in tests. Safe to share between threads.
     """
 
     def __init__(
@@ -86,13 +87,13 @@ class Queue(Generic[J]):
         clock: Callable[[], float] = time.monotonic,
         wait: Wait = threading.Condition.wait,
         chance: Callable[[], float] = random.random,
-        after_job: Callable[[], None] = close_connections,
+        at_rest: Callable[[], None] = close_connections,
     ) -> None:
         self._workers, self._limit = workers, limit
         self._shortest, self._longest = shortest, longest
         self._patience, self._idle = patience, idle
         self._clock, self._wait, self._chance = clock, wait, chance
-        self._after_job = after_job
+        self._at_rest = at_rest
         self._forget()
         forget = weakref.WeakMethod(self._forget)
         os.register_at_fork(after_in_child=lambda: _call(forget))
@@ -159,17 +160,22 @@ class Queue(Generic[J]):
         end of the interpreter, the caller's does the work.
         """
         end = self._clock() + seconds
+        worked_here = False
         with self._changed:
             self._hurry()
         while True:
             with self._changed:
                 if not self._entries or self._clock() >= end:
-                    return len(self._entries)
+                    break
                 taken = None if self._has_worker(for_drain=True) else self._take()
                 if taken is None:
                     self._wait(self._changed, self._seconds_to_wait(end - self._clock()))
             if taken is not None:
+                worked_here = True
                 self._do(*taken)
+        if worked_here:
+            self._close()
+        return len(self._entries)
 
     # With the lock held
 
@@ -233,17 +239,21 @@ class Queue(Generic[J]):
     # Without it
 
     def _work(self, thread: threading.Thread) -> None:
+        has_connections = False
         while True:
             with self._changed:
                 taken = self._take()
-                if taken is None:
+                if taken is None and not has_connections:
                     self._wait(self._changed, self._seconds_to_wait(self._idle))
                     taken = self._take()
-                if taken is None and not self._entries:
-                    self._threads.discard(thread)
-                    return
+                    if taken is None and not self._entries:
+                        self._threads.discard(thread)
+                        return
             if taken is not None:
                 self._do(*taken)
+            elif has_connections:
+                self._close()
+            has_connections = taken is not None
 
     def _do(self, key: str, entry: _Entry[J], job: J) -> None:
         failure: Exception | None = None
@@ -251,7 +261,6 @@ class Queue(Generic[J]):
             job()
         except Exception as error:  # Whatever a database, a cache or a listener raises.
             failure = error
-        finally:
             self._close()
         given_up = self._settle(key, entry, job, failure)
         if failure is not None:
@@ -259,7 +268,7 @@ class Queue(Generic[J]):
 
     def _close(self) -> None:
         try:
-            self._after_job()
+            self._at_rest()
         except Exception:
             logger.exception("A connection could not be closed.")
 

@@ -198,6 +198,6 @@ def _forgive(work: Callable[[], None]) -> None:
 
 def _report(job: Write | Erase, error: Exception, given_up: bool) -> None:
     outcome = Outcome.GIVEN_UP if given_up else Outcome.RETRIED
-    level = logging.ERROR if given_up else logging.WARNING
+    level = logging.ERROR if given_up else logging.INFO
     logger.log(level, "A session could not be written, which is %s: %r", outcome.value, error)
     tell(job.stores, outcome, job.key, error)
