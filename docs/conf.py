@@ -28,13 +28,14 @@ autodoc_mock_imports = ["celery"]
 nitpicky = True
 # What is not ours is named without a link: a build must not depend on other sites being up.
 nitpick_ignore_regex = [
+    (r"py:obj", r"([\w.]+\.)?[JPRT]"),
     (
         r"py:.*",
         r"(abc|asgiref|collections|contextlib|datetime|django|enum|socket|ssl|typing|types)\..*",
     ),
     (
         r"py:class",
-        r"(Exception|LookupError|Protocol|str|object|HttpRequest|Model|([\w.]+\.)?[PRT])",
+        r"(Exception|LookupError|Protocol|str|object|HttpRequest|Model|([\w.]+\.)?[JPRT])",
     ),
 ]
 

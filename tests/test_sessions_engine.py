@@ -598,9 +598,41 @@ def test_keys_of_the_wrong_shape(key):
     assert session.session_key != key
 
 
+def test_a_refused_tombstone_is_a_cache_that_fails(monkeypatch, queue, caplog):
+    """The leader alone knows then that the session has ended."""
+    session = saved()
+    queue.drain(1)
+    monkeypatch.setattr(FailingCache, "refusing", frozenset({"set_many"}))
+    session.flush()
+    assert Session.objects.using("default").count() == 0
+    assert "The cache refused a tombstone" in caplog.text
+
+
+def test_log_in_without_a_cache_takes_back_what_waits(fail, queue):
+    """There is no tombstone to stop the write of the old key."""
+    session = saved()
+    before = session.session_key
+    fail(*EVERYTHING)
+    session.cycle_key()
+    fail()
+    queue.drain(1)
+    assert row(before) is None
+    assert row(session.session_key) == {"number": 1}
+
+
+def test_a_new_key_without_an_old_one(queue):
+    """Somebody logs in who had no session."""
+    session = SessionStore()
+    session["number"] = 1
+    session.cycle_key()
+    assert load(session.session_key) == {"number": 1}
+    queue.drain(1)
+
+
 async def test_async_key_and_row():
     """What Django's async methods ask for themselves."""
     session = SessionStore()
+    assert not await session.aexists("a" * 32)
     assert len(await session._aget_new_session_key()) == 32
     session._session_key = "a" * 32
     assert await session._aget_session_from_db() is None

@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from django_replicas.sessions import queue as queue_module
-from django_replicas.sessions.queue import Queue
+from django_replicas.sessions.queue import Queue, close_connections
 from servers.waiting import wait_until
 
 
@@ -301,6 +301,15 @@ def test_a_connection_serves_what_is_due_together(make_queue):
     assert closed == [2, 3, 4]
 
 
+def test_the_connection_of_a_transaction_stays():
+    """Nobody's work is thrown away because a thread comes to rest."""
+    with transaction.atomic():
+        close_connections()
+        assert connections["default"].connection is not None
+    close_connections()
+    assert connections["default"].connection is None
+
+
 def test_closing_that_fails_does_not_end_the_thread(make_queue, caplog):
     """It is logged, and the next job is done."""
 
@@ -334,7 +343,7 @@ import os, sys
 import django
 django.setup()
 from django_replicas.sessions import queue as queue_module
-from django_replicas.sessions.queue import Queue
+from django_replicas.sessions.queue import Queue, close_connections
 from tests.test_sessions_queue import Noted
 queue = Queue(0)
 queue.submit("parents", Noted())
@@ -361,7 +370,7 @@ import os, sys, time
 import django
 django.setup()
 from django_replicas.sessions import queue as queue_module
-from django_replicas.sessions.queue import Queue
+from django_replicas.sessions.queue import Queue, close_connections
 
 class Job:
     def __call__(self):

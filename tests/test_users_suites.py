@@ -80,6 +80,16 @@ def test_an_ordinary_suite_passes_unchanged_and_shared(router, way, tmp_path):
     assert set(read) <= {"default", "replica1", "replica2"}
 
 
+def test_an_ordinary_suite_passes_with_sessions_behind_the_cache(tmp_path):
+    """Logging in, the admin and messages, without a lock, a leak or a wait for a thread."""
+    said = run(
+        [*WAYS["manage.py"], *ORDINARY["manage.py"]],
+        SAMPLE_FOLDER=str(tmp_path),
+        SAMPLE_SESSION_ENGINE="django_replicas.sessions.write_behind",
+    )
+    assert "OK" in said, said
+
+
 def test_the_suite_fails_where_reads_do_not_follow_the_test(tmp_path):
     """The suite is no pushover: a router that always reads a follower does not get through."""
     with pytest.raises(AssertionError, match="FAILED"):

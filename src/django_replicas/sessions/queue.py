@@ -83,7 +83,7 @@ class Queue(Generic[J]):
         shortest: float = 0.1,
         longest: float = 30.0,
         patience: float = 3600.0,
-        idle: float = 5.0,
+        idle: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         wait: Wait = threading.Condition.wait,
         chance: Callable[[], float] = random.random,

@@ -311,13 +311,7 @@ class SessionStore(CachedDBStore):
         if key is None or not self._validate_session_key(key):
             return
         self._bury(key)
-        waiting = get_queue().cancel(key)
-        erasure = Erase(type(self), key, holds=1 + (waiting.holds if waiting else 0))
-        try:
-            erasure()
-        except DatabaseError:
-            get_queue().submit(key, erasure)
-            raise
+        self._erase(key)
 
     def cycle_key(self) -> None:
         """Go on under a new key; the old one has ended, and its row is deleted behind."""
@@ -326,9 +320,19 @@ class SessionStore(CachedDBStore):
         self._session_cache = data
         if key is None:
             return
-        erasure = Erase(type(self), key, holds=1)
-        if not self._bury(key) or self._is_synchronous() or not get_queue().submit(key, erasure):
+        has_tombstone = self._bury(key)
+        behind = has_tombstone and not self._is_synchronous()
+        if not (behind and get_queue().submit(key, Erase(type(self), key, holds=1))):
+            self._erase(key)
+
+    def _erase(self, key: str) -> None:
+        waiting = get_queue().cancel(key)
+        erasure = Erase(type(self), key, holds=1 + (waiting.holds if waiting else 0))
+        try:
             erasure()
+        except DatabaseError:
+            get_queue().submit(key, erasure)
+            raise
 
     def _bury(self, key: str) -> bool:
         line = ledger.hold(key, self._cache)

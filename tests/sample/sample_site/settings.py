@@ -1,7 +1,7 @@
 """A project like many others: SQLite files, the admin, sessions, a leader and two followers.
 
-The environment chooses the router, the folder of the files, and how long a user stays on the
-leader after a write.
+The environment chooses the router, the folder of the files, the session engine, and how long a
+user stays on the leader after a write.
 """
 
 import os
@@ -49,6 +49,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+SESSION_ENGINE = os.environ.get("SAMPLE_SESSION_ENGINE", "django.contrib.sessions.backends.db")
 ROOT_URLCONF = "sample_site.urls"
 STATIC_URL = "static/"
 TEMPLATES = [
