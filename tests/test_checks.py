@@ -49,6 +49,16 @@ DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]
 REPLICAS["RECENCY_CACHE"] = "nowhere"
 """,
     "W015": 'DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]',
+    "E007": """
+SESSION_ENGINE = "django_replicas.sessions.write_behind"
+SESSION_CACHE_ALIAS = "nowhere"
+""",
+    "W016": 'SESSION_ENGINE = "django_replicas.sessions.write_behind"',
+    "W017": """
+SESSION_ENGINE = "django_replicas.sessions.write_behind"
+FILES = "django.core.cache.backends.filebased.FileBasedCache"
+CACHES = {"default": {"BACKEND": FILES, "LOCATION": "/nonexistent"}}
+""",
     "W001": 'DATABASES["default"]["ATOMIC_REQUESTS"] = True',
     "W002": 'DATABASES["replica1"]["ATOMIC_REQUESTS"] = True',
     "W003": 'del DATABASES["replica1"]["TEST"]',
