@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, suppress
 
 from django.contrib.sessions.serializers import JSONSerializer
 from django.core import signing
+from psycopg import OperationalError
 from pymemcache import Client
 
 from servers.distance import Distance
@@ -22,6 +23,8 @@ ENGINES = {
     "django-distributed 0.3": ("django_distributed.session_engine", []),
     "cached_db": ("django.contrib.sessions.backends.cached_db", []),
 }
+# As servers/postgres_home.py configures it.
+MOST_CONNECTIONS = 200
 AUDIT = [
     "CREATE TABLE audit (id bigserial, key text, data text)",
     """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -184,4 +187,7 @@ class Site:
 
     def connections(self):
         query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"
-        return self.cluster.leader.execute(query)[0][0]
+        try:
+            return self.cluster.leader.execute(query)[0][0]
+        except OperationalError:
+            return MOST_CONNECTIONS  # Not one is left to ask with.
