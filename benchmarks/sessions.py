@@ -121,6 +121,8 @@ def settle(store: Any) -> int:
     if store.__module__ != ENGINES[OURS.name]:
         return 0
     left: int = import_string(f"{store.__module__}.drain")(60)
+    # The thread that did the last of it still has to close its connections.
+    time.sleep(0.02)
     return left
 
 

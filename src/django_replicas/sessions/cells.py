@@ -16,7 +16,8 @@ from django.core.cache import BaseCache
 
 logger = logging.getLogger("django.contrib.sessions")
 
-PREFIX = "django_replicas.session"
+# Short, because some clients look at every letter to find the server of a key.
+PREFIX = "replicas:"
 DAY = 24 * 60 * 60
 
 
@@ -71,10 +72,10 @@ class Shelf:
         return f"{self._prefix}{key}"
 
     def tombstone_key(self, key: str) -> str:
-        return f"{self._prefix}.dead{key}"
+        return f"dead.{self._prefix}{key}"
 
     def receipt_key(self, key: str) -> str:
-        return f"{self._prefix}.written{key}"
+        return f"done.{self._prefix}{key}"
 
     def read(self, key: str) -> Cells:
         """Return the three cells, asked for in one call; data that nobody can read is removed."""

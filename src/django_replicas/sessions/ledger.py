@@ -20,7 +20,7 @@ from django.core.cache import BaseCache
 
 logger = logging.getLogger("django_replicas")
 
-PREFIX = "django_replicas.unwritten"
+PREFIX = "unwritten.replicas"
 SLOTS = 512
 LINES = 2048
 AT_ONCE = 256
