@@ -12,7 +12,6 @@ from .races.scenarios import COUNTED, SCENARIOS, run
 
 SHORT = (
     "requests in a row, with pauses",
-    "log in, then log out",
     "tab B logs out, tab A saves",
     "leader down while everyone saves",
     "all at random, processes killed",
