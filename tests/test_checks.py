@@ -49,12 +49,12 @@ DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]
 REPLICAS["RECENCY_CACHE"] = "nowhere"
 """,
     "W015": 'DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]',
-    "E007": """
+    "E030": """
 SESSION_ENGINE = "django_replicas.sessions.write_behind"
 SESSION_CACHE_ALIAS = "nowhere"
 """,
-    "W016": 'SESSION_ENGINE = "django_replicas.sessions.write_behind"',
-    "W017": """
+    "W031": 'SESSION_ENGINE = "django_replicas.sessions.write_behind"',
+    "W032": """
 SESSION_ENGINE = "django_replicas.sessions.write_behind"
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
 CACHES = {"default": {"BACKEND": FILES, "LOCATION": "/nonexistent"}}

@@ -27,10 +27,10 @@ def found(settings):
     [
         ("memcached.PyMemcacheCache", []),
         ("redis.RedisCache", []),
-        ("locmem.LocMemCache", ["W016"]),
-        ("dummy.DummyCache", ["W016"]),
-        ("db.DatabaseCache", ["W017"]),
-        ("filebased.FileBasedCache", ["W017"]),
+        ("locmem.LocMemCache", ["W031"]),
+        ("dummy.DummyCache", ["W031"]),
+        ("db.DatabaseCache", ["W032"]),
+        ("filebased.FileBasedCache", ["W032"]),
     ],
 )
 def test_the_cache(found, backend, expected):
@@ -40,7 +40,7 @@ def test_the_cache(found, backend, expected):
 
 def test_a_cache_that_is_not_there(found):
     """It is named, before the first request fails."""
-    assert found(BACKENDS + "redis.RedisCache", alias="elsewhere") == ["E007"]
+    assert found(BACKENDS + "redis.RedisCache", alias="elsewhere") == ["E030"]
     (message,) = check_sessions()
     assert "'elsewhere'" in message.msg
 

@@ -17,13 +17,7 @@ __all__ = [
     "check_requests",
     "check_routing",
     "check_servers",
-    "check_settings",
-    "check_views",
-
-    "check_databases",
-    "check_requests",
-    "check_routing",
-    "check_servers",
     "check_sessions",
     "check_settings",
+    "check_views",
 ]

@@ -27,7 +27,7 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
     if name not in settings.CACHES:
         return [
             error(
-                "E007",
+                "E030",
                 f"SESSION_CACHE_ALIAS names {name!r}, which is not in CACHES.",
                 "Add it to CACHES, or name one that is there.",
             )
@@ -36,7 +36,7 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
     if backend.startswith(UNSHARED):
         return [
             warning(
-                "W016",
+                "W031",
                 f"Sessions are put into the cache {name!r} first, which other processes do not "
                 "see: they do not know who has logged in, or out.",
                 "Name a cache that all processes share in SESSION_CACHE_ALIAS.",
@@ -45,7 +45,7 @@ def check_sessions(**kwargs: Any) -> list[CheckMessage]:
     if backend.startswith(NOT_ATOMIC):
         return [
             warning(
-                "W017",
+                "W032",
                 f"Sessions are put into the cache {name!r} first, which is slow, or far away, and "
                 "cannot decide which of two processes made a session.",
                 "Name one in memcached or Redis in SESSION_CACHE_ALIAS.",
