@@ -36,6 +36,9 @@ LONG = {
     "test_marking",
     "test_positions",
     "test_servers",
+    "test_sessions_contract",
+    "test_sessions_django",
+    "test_sessions_races",
     "test_tasks",
     "test_users_suites",
 }
