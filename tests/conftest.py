@@ -18,6 +18,8 @@ from django_replicas.pinning import Block
 from django_replicas.shortcuts import this_thread
 from django_replicas.units import OUTSIDE
 
+from .django_sources import fetch_tests
+
 # They are run with the oldest Python and with the latest Django (tox.ini): what they take long
 # over, servers, browsers and workers, does not differ in between.
 LONG = {
@@ -88,6 +90,12 @@ def databases(pristine, django_db_blocker):
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
         connections.close_all()
+
+
+@pytest.fixture(scope="session")
+def djangos_tests(tmp_path_factory):
+    """The folder of Django's own tests, of the release that is installed."""
+    return fetch_tests(tmp_path_factory.mktemp("django"))
 
 
 @pytest.fixture

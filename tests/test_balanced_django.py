@@ -3,14 +3,8 @@
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import django
-import pytest
-
-FETCH = ("download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=django")
-NEEDED = ("runtests.py", "urls.py", "templates/", "backends/")
 SETTINGS = """
 def file(name):
     return {{"ENGINE": "django.db.backends.sqlite3", "NAME": {folder!r} + "/" + name}}
@@ -28,30 +22,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
 """
-
-
-@pytest.fixture(scope="module")
-def djangos_tests(tmp_path_factory):
-    """Those of the Django that is installed, from its source distribution."""
-    folder = tmp_path_factory.mktemp("django")
-    version = django.get_version()
-    fetched = subprocess.run(
-        [sys.executable, "-m", "pip", *FETCH, f"--dest={folder}", f"django=={version}"],
-        env={name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(fetched.stderr)
-        pytest.skip(f"Django's source distribution cannot be fetched: {fetched.stderr[-200:]}")
-    with tarfile.open(folder / f"django-{version}.tar.gz") as archive:
-        tests = f"django-{version}/tests/"
-        wanted = tuple(tests + each for each in NEEDED)
-        members = [each for each in archive if each.name.startswith(wanted)]
-        archive.extractall(folder, members, filter="data")
-    return folder / tests
 
 
 def test_djangos_own_tests(djangos_tests, tmp_path):

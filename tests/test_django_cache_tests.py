@@ -4,11 +4,9 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import django
 import pytest
 
 from servers.configuration_endpoint import ConfigurationEndpoint
@@ -20,27 +18,6 @@ SUITES = {
     "text": ("ElastiCache", "PyLibMCCacheTests", {"binary": False}),
     "pymemcache": ("PyMemcacheElastiCache", "PyMemcacheCacheTests", {}),
 }
-FETCH = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary=django"]
-
-
-@pytest.fixture(scope="module")
-def djangos_tests(tmp_path_factory):
-    """The tests of the Django that is installed, from its source distribution."""
-    folder = tmp_path_factory.mktemp("django")
-    version = django.get_version()
-    fetched = subprocess.run(
-        [sys.executable, "-m", "pip", *FETCH, f"--dest={folder}", f"django=={version}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if fetched.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(fetched.stderr)
-        pytest.skip(f"Django's source distribution cannot be fetched: {fetched.stderr[-200:]}")
-    with tarfile.open(folder / f"django-{version}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder / f"django-{version}" / "tests"
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from servers.memcached import Memcached
 from servers.postgres import Cluster
-from tests.django_sources import fetch_tests
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def sources(request):
-    return fetch_tests(request.config.cache.mkdir("django-tests"))
 
 
 def run_djangos_tests(sources, databases, caches):
@@ -35,18 +27,18 @@ def run_djangos_tests(sources, databases, caches):
     return int(ran[1])
 
 
-def test_they_pass_on_sqlite(sources, tmp_path):
+def test_they_pass_on_sqlite(djangos_tests, tmp_path):
     """In a file, with a cache in memory."""
     file = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "sqlite")}
     file["TEST"] = {"NAME": str(tmp_path / "test_sqlite")}
     caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    assert run_djangos_tests(sources, {"default": file}, caches) > 300
+    assert run_djangos_tests(djangos_tests, {"default": file}, caches) > 300
 
 
-def test_they_pass_on_postgresql_and_memcached(sources):
+def test_they_pass_on_postgresql_and_memcached(djangos_tests):
     """On real servers, where threads write and rows are locked."""
     with Cluster(standbys=0) as cluster, Memcached() as memcached:
         backend = "django.core.cache.backends.memcached.PyMemcacheCache"
         caches = {"default": {"BACKEND": backend, "LOCATION": memcached.location}}
         databases = {"default": cluster.leader.django_database()}
-        assert run_djangos_tests(sources, databases, caches) > 300
+        assert run_djangos_tests(djangos_tests, databases, caches) > 300
