@@ -36,7 +36,7 @@ class BalancedCreation(BaseDatabaseCreation):
         suffix: str | None = None,
     ) -> None:
         super().destroy_test_db(old_database_name, verbosity, keepdb, suffix)
-        if suffix is None and old_database_name is not None:
+        if suffix is None and old_database_name is not None and self._before:
             self._tell_of(self._before)
             self.connection.settings_dict["PEERS"] = self._before["PEERS"]
 
