@@ -210,6 +210,34 @@ def test_what_another_thread_has_not_committed_is_a_deadline_too():
 
 
 @pytest.mark.usefixtures("site")
+def test_what_another_thread_is_writing_is_owed_when_it_is_written():
+    """A mark that is taken while the statement runs does not have it, so it is taken again."""
+    begun, end = threading.Event(), threading.Event()
+
+    def wait(execute, *statement):
+        begun.set()
+        end.wait(60)
+        return execute(*statement)
+
+    def work():
+        with connections["default"].execute_wrapper(wait):
+            write()
+        connections.close_all()
+
+    with unit_of_work() as block:
+        thread = threading.Thread(target=bind(work))
+        thread.start()
+        begun.wait(60)
+        early = take_marks(block.unit)["default"]
+        assert take_marks(block.unit) == {}
+        end.set()
+        thread.join()
+        late = take_marks(block.unit)["default"]
+        assert marks_so_far(block.unit)["default"] == late
+    assert late.position.lsn > early.position.lsn
+
+
+@pytest.mark.usefixtures("site")
 def test_what_unpin_all_forgets_is_marked_by_its_position():
     """The unit reads followers again; its user's next unit sees the write."""
     with unit_of_work() as block:

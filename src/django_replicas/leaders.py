@@ -12,10 +12,11 @@ from django.db.backends.signals import connection_created
 from .conf import SETTINGS, get_sound_config
 from .shortcuts import this_thread
 from .units import Unit, on_event_loop
+from .writes import is_plain_select
 
 
 class LeaderObserver:
-    """A router that hears of every statement before a leader executes it."""
+    """A router that hears of statements before a leader executes them, but for plain reads."""
 
     def before_execute(self, connection: BaseDatabaseWrapper, sql: Any) -> None:
         """Note the statement, or refuse it by raising."""
@@ -81,6 +82,8 @@ def watch(connection: BaseDatabaseWrapper) -> None:
 def _announce(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
+    if type(sql) is str and is_plain_select(sql):
+        return execute(sql, params, many, context)
     work = _tell_observers(context["connection"], sql)
     try:
         return execute(sql, params, many, context)

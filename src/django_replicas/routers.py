@@ -1,6 +1,7 @@
 """The routers: where a read goes, what a write means."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -14,6 +15,7 @@ from .followers import settle_anyway, settled_for_now, settled_here
 from .instances import adopt, listen_for_stale_saves
 from .leaders import (
     LeaderObserver,
+    after_statement,
     connection_of_this_thread,
     is_in_transaction,
     watch_leaders,
@@ -259,6 +261,7 @@ class ReplicaRouter(LeaderObserver):
             # Tasks are outside the unit of the thread that waits for them; what they write is not.
             unit = _concerned(alias, current_scope_here(), config)
         if unit is not None:
+            after_statement(partial(unit.note_executed, alias))
             self.note_write(alias, unit, tables, *connections)
 
     # Relations and migrations

@@ -222,6 +222,13 @@ class Unit:
             state.writers += tuple(each for each in connections if each not in state.writers)
             self.version = object()
 
+    def note_executed(self, alias: str) -> None:
+        """Have a write that is executed now owed again, if a mark was taken while it was not."""
+        with _noting:
+            state = self.state_of(alias)
+            if state.latest is not None or not state.uncarried:
+                state.latest, state.uncarried = None, True
+
     @property
     def marks(self) -> Marks:
         """The marks that the unit came with; loaded when they are first needed."""
