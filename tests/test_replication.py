@@ -98,13 +98,15 @@ class Server:
     def execute(self, query):
         if query not in self._answers:
             raise OperationalError("(1193, 'Unknown system variable')\nand more")
-        self._row = (self._answers[query],)
+        answer = self._answers[query]
+        self._row = answer if isinstance(answer, tuple) else (answer,)
 
     def fetchone(self):
         return self._row
 
 
 BINLOG, SLAVE = "SELECT @@global.gtid_binlog_pos", "SELECT @@global.gtid_slave_pos"
+RUNNING = "SHOW GLOBAL STATUS LIKE 'Slave_running'"
 EXECUTED = "SELECT @@global.gtid_executed"
 
 
@@ -112,7 +114,18 @@ EXECUTED = "SELECT @@global.gtid_executed"
     ("mariadb", "answers", "leads", "progress"),
     [
         (True, {BINLOG: "0-1-42", SLAVE: ""}, True, Progress("0-1-42")),
-        (True, {BINLOG: "", SLAVE: "0-1-41"}, False, Progress("0-1-41")),
+        (
+            True,
+            {BINLOG: "", SLAVE: "0-1-41", RUNNING: ("Slave_running", "ON")},
+            False,
+            Progress("0-1-41", receives=True),
+        ),
+        (
+            True,
+            {SLAVE: "0-1-41", RUNNING: ("Slave_running", "OFF")},
+            False,
+            Progress("0-1-41", receives=False),
+        ),
         (True, {BINLOG: ""}, True, Progress(note="it has no GTID position")),
         (False, {EXECUTED: f"{ONE}:1-5,\n{TWO}:1"}, True, Progress(f"{ONE}:1-5,{TWO}:1")),
         (

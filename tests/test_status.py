@@ -117,6 +117,7 @@ def test_as_dict(lose):
         "lag": {"bytes": None, "transactions": None, "seconds": None},
         "error": problem,
         "note": None,
+        "lags": None,
     }
 
 

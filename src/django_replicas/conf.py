@@ -14,7 +14,7 @@ from django.core.signals import setting_changed
 from django.db.utils import ConnectionRouter
 
 from .exceptions import ReplicasConfigError
-from .topology import ReplicaSet, Topology
+from .topology import MaxLag, ReplicaSet, Topology
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -277,6 +277,19 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+# As PostgreSQL counts them.
+_BYTES_IN = {"B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+
+
+def _max_lag(value: Any) -> MaxLag:
+    if not isinstance(value, str):
+        return MaxLag(seconds=_seconds(value))
+    match = re.fullmatch(rf"([0-9]{{1,9}}) ?({'|'.join(_BYTES_IN)})", value)
+    if match is None or int(match[1]) == 0:
+        raise _Wrong('be a number of seconds, or of bytes as in "64kB", "16MB" and "1GB"')
+    return MaxLag(bytes=int(match[1]) * _BYTES_IN[match[2]])
+
+
 def _one_of(*choices: Any) -> Reader:
     def read(value: Any) -> Any:
         if not any(value is choice or value == choice for choice in choices):
@@ -364,6 +377,7 @@ SET_KEYS: Keys = {
     "DOWNTIME": ("downtime", _seconds),
     "MARK_POSITION": ("mark_position", _one_of("flushed", "inserted")),
     "MARK_SECONDS": ("mark_seconds", _seconds),
+    "MAX_LAG": ("max_lag", _optional(_max_lag)),
     "PIN_SECONDS": ("pin_seconds", _seconds),
     "REPLICATION_LAG": ("replication_lag", _seconds),
 }

@@ -18,7 +18,7 @@ from .positions import VENDORS
 from .reasons import Answer, Reason
 from .routers import ReplicaRouter
 from .tables import aligned
-from .topology import ReplicaSet
+from .topology import MaxLag, ReplicaSet
 from .units import FOLLOWER, LEADER, Role, Scope, Unit
 
 
@@ -179,6 +179,8 @@ def _facts(
     yield 7, "These units are new. They have written nothing and pinned nothing."
     yield 8, f"They came without marks. A deadline lasts {replica_set.pin_seconds:g} s."
     yield 9, _positions(leader)
+    if replica_set.max_lag is not None:
+        yield 10, _lag(replica_set, replica_set.max_lag)
     yield 10, _liveness(replica_set)
 
 
@@ -210,6 +212,14 @@ def _liveness(replica_set: ReplicaSet) -> str:
     if down:
         return f"This process met {_listed(down)} down, and leaves it alone."
     return "This process knows of no follower that is down. None was tried for this answer."
+
+
+def _lag(replica_set: ReplicaSet, limit: MaxLag) -> str:
+    followers = followers_of(replica_set)
+    found = ((alias, followers.why_too_far(alias)) for alias in replica_set.followers)
+    lagging = [f"{alias} ({why})" for alias, why in found if why]
+    told = f"passes over {', '.join(lagging)}" if lagging else "knows of none that is behind"
+    return f"MAX_LAG is {limit}. This process {told}."
 
 
 def _listed(names: Any) -> str:

@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from django.core.signals import setting_changed
@@ -13,9 +14,11 @@ from .hangup import hung_up_after
 from .knowledge import Replayed, epochs
 from .leaders import has_open_transaction, in_test_case
 from .liveness import Liveness
+from .measuring import Measurer
+from .own_connections import OVER_A_NETWORK
 from .positions import Position, positions_of, server_of
 from .reasons import Answer, Reason
-from .signals import follower_down, follower_up
+from .signals import follower_caught_up, follower_down, follower_lags, follower_up
 from .topology import ReplicaSet
 from .units import SetState, Unit, current_scope, leads, on_event_loop
 
@@ -30,6 +33,7 @@ class Followers:
         replica_set: ReplicaSet,
         liveness: Liveness | None = None,
         pick: Callable[[int], int] = random.randrange,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._set = replica_set
         self._liveness = liveness or Liveness(replica_set.downtime)
@@ -37,19 +41,22 @@ class Followers:
         self._turn = pick(len(replica_set.followers) or 1)
         self._lock = threading.Lock()
         self._replayed = Replayed(replica_set.check_interval)
+        self._lagging: set[str] = set()
+        self._measurer = self._make_measurer(clock)
 
     def choose(self, first: str | None = None, sought: Position | None = None) -> str | None:
         """Return a follower whose connection in this thread is open and healthy, or None.
 
         *first* is asked before the others, and one that was down and may be tried again before
-        those that are up. Those that cannot be reached are left alone for the set's downtime. It
-        has replayed the position that is *sought*: it is known to, or says so. Only one is asked.
+        those that are up. Those that cannot be reached are left alone for the set's downtime, those
+        that are further behind than ``MAX_LAG`` for as long as they are. It has replayed the
+        position that is *sought*: it is known to, or says so. Only one is asked.
         """
         in_turn = self._in_turn(first)
         if sought is not None:
             in_turn.sort(key=lambda alias: self._replayed.misses(alias))
         for alias in in_turn:
-            if self.opens(alias):
+            if self.is_near(alias) and self.opens(alias):
                 return alias if sought is None or self.has_replayed(alias, sought) else None
         return None
 
@@ -93,20 +100,40 @@ class Followers:
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
     def those_up(self) -> Sequence[str]:
-        """Return the followers that are not known to be down, without any I/O, nor taking turns."""
-        return self._liveness.those_up(self._set.followers)
+        """Return the followers that are not known to be down or to lag; no I/O, no turn taken."""
+        return self._liveness.those_up(self._those_near())
+
+    def is_near(self, alias: str) -> bool:
+        """Tell whether a follower was within ``MAX_LAG`` of its leader when it was last measured.
+
+        Has it measured again if it is time to, and waits only if it never was.
+        """
+        if self._measurer is None:
+            return True
+        self._measurer.keep_measured()
+        return self._measurer.why_not(alias) is None
+
+    def why_too_far(self, alias: str) -> str | None:
+        """Say why a follower is passed over as one that lags, None where it is not known to."""
+        return None if self._measurer is None else self._measurer.why_too_far(alias)
 
     def down_for(self, alias: str) -> float | None:
         """Return for how many seconds more *alias* is left alone, None where it is not."""
         return self._liveness.down_for(alias)
 
     def _in_turn(self, first: str | None = None) -> list[str]:
-        up = self.those_up()
+        near = self._those_near()
+        up = self._liveness.those_up(near)
         start = self._start(len(up)) if up else 0
         in_turn = [*up[start:], *up[:start]]
-        if up is not self._set.followers:
-            in_turn = [*(alias for alias in self._set.followers if alias not in up), *in_turn]
+        if up is not near:
+            in_turn = [*(alias for alias in near if alias not in up), *in_turn]
         return in_turn if first is None else sorted(in_turn, key=lambda alias: alias != first)
+
+    def _those_near(self) -> Sequence[str]:
+        if not self._lagging:
+            return self._set.followers
+        return [alias for alias in self._set.followers if alias not in self._lagging]
 
     def _start(self, count: int) -> int:
         if self._set.balance == "random":
@@ -131,7 +158,26 @@ class Followers:
             follower_up.send_robust(self, alias=alias, leader=self._set.leader)
         return True
 
-    def _went_down(self, alias: str, error: Error) -> None:
+    def _make_measurer(self, clock: Callable[[], float]) -> Measurer | None:
+        limit = self._set.max_lag
+        if limit is None or connections[self._set.leader].vendor not in OVER_A_NETWORK:
+            return None
+        return Measurer(self._set, limit, self._judge, self._went_down, clock)
+
+    def _judge(self, alias: str, why: str | None) -> None:
+        if (why is not None) is (alias in self._lagging):
+            return
+        if why is None:
+            self._lagging.discard(alias)
+            logger.info("Follower %r of %r has caught up.", alias, self._set.leader)
+            follower_caught_up.send_robust(self, alias=alias, leader=self._set.leader)
+        else:
+            self._lagging.add(alias)
+            logger.warning("Follower %r of %r is passed over: %s", alias, self._set.leader, why)
+            self._tell_if_none_is_left()
+            follower_lags.send_robust(self, alias=alias, leader=self._set.leader, why=why)
+
+    def _went_down(self, alias: str, error: Exception) -> None:
         self._replayed.forget(alias)
         if not self._liveness.mark_down(alias):
             return
@@ -142,11 +188,14 @@ class Followers:
             self._set.downtime,
             error,
         )
+        self._tell_if_none_is_left()
+        follower_down.send_robust(self, alias=alias, leader=self._set.leader, error=error)
+
+    def _tell_if_none_is_left(self) -> None:
         if not self.those_up():
             logger.error(
                 "No follower of %r is left: its leader serves all reads.", self._set.leader
             )
-        follower_down.send_robust(self, alias=alias, leader=self._set.leader, error=error)
 
 
 _known: dict[str, Followers] = {}
@@ -237,7 +286,8 @@ def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
     answer = state.settled
     if answer is not None and answer[1] is Reason.FOLLOWER:
         connection = connections[answer[0]]
-        if connection.connection is not None and not connection.errors_occurred:
+        is_open = connection.connection is not None and not connection.errors_occurred
+        if is_open and followers_of(replica_set).is_near(answer[0]):
             return answer
         state.named = answer[0]
     state.settled = None

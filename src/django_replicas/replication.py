@@ -17,12 +17,14 @@ class Progress:
 
     ``position`` is in its vendor's notation, None where it tells none. ``quiet_seconds`` is the age
     of the newest transaction that it replayed. ``note`` says what is missing, or is not as it
-    should be.
+    should be. ``receives`` tells of a follower whether what replicates to it is at work; None
+    where that is not known.
     """
 
     position: str | None = None
     quiet_seconds: float | None = None
     note: str | None = None
+    receives: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ def lag_between(vendor: str, leader: Progress, follower: Progress) -> Lag:
     return Lag(transactions=behind, seconds=follower.quiet_seconds if behind else 0.0)
 
 
+CUT_OFF = "nothing of its leader's reaches it: its replication is not running"
+
+
 def first_line(error: BaseException) -> str:
     """Return what an error says first, its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
@@ -71,23 +76,27 @@ def first_line(error: BaseException) -> str:
 
 # PostgreSQL
 
-# The flush position, because the insert position may be unreachable for seconds.
+# The flush position, because the insert position may be unreachable for seconds. What the receiver
+# does is not for ordinary roles to see, but that there is one.
 _POSTGRESQL = """
     SELECT pg_is_in_recovery(),
            CASE WHEN pg_is_in_recovery()
                 THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END::text,
-           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8
+           extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
+           EXISTS (SELECT FROM pg_stat_wal_receiver)
 """
 
 
 def _postgresql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
-    in_recovery, position, quiet = _row(connection, _POSTGRESQL)
+    in_recovery, position, quiet, receives = _row(connection, _POSTGRESQL)
     note = None
     if leads and in_recovery:
         note = "it is a standby: PostgreSQL refuses writes there"
     elif not leads and not in_recovery:
         note = "it is no standby: what it may replicate logically has no position here"
-    return Progress(position, quiet if in_recovery else None, note)
+    if not in_recovery:
+        return Progress(position, note=note)
+    return Progress(position, quiet, note, receives)
 
 
 # MariaDB and MySQL
@@ -96,7 +105,9 @@ def _postgresql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
 def _mariadb(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
     variable = "@@global.gtid_binlog_pos" if leads else "@@global.gtid_slave_pos"
     (position,) = _row(connection, f"SELECT {variable}")
-    return _by_gtid(position)
+    # Ordinary users are refused SHOW SLAVE STATUS. This is on while both threads are at work.
+    status = None if leads else _row(connection, "SHOW GLOBAL STATUS LIKE 'Slave_running'")
+    return _by_gtid(position, None if status is None else status[1] == "ON")
 
 
 def _mysql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
@@ -104,8 +115,10 @@ def _mysql(connection: BaseDatabaseWrapper, leads: bool) -> Progress:
     return _by_gtid(executed.replace("\n", ""))
 
 
-def _by_gtid(position: str) -> Progress:
-    return Progress(position) if position else Progress(note="it has no GTID position")
+def _by_gtid(position: str, receives: bool | None = None) -> Progress:
+    if not position:
+        return Progress(note="it has no GTID position", receives=receives)
+    return Progress(position, receives=receives)
 
 
 def missing(leader: str, follower: str) -> int:

@@ -53,3 +53,10 @@ peer_up = Signal()
 session_write = Signal()
 """A session was written behind the cache, or was not. From the class of its store: ``outcome``,
 ``session_key``, and ``error``, None where there was none. Listeners run in the queue's threads."""
+
+follower_lags = Signal()
+"""A follower is further behind than ``MAX_LAG``. From its ``Followers``: ``alias``, ``leader``,
+``why``, a text."""
+
+follower_caught_up = Signal()
+"""A follower that lagged no longer does. From its ``Followers``: ``alias``, ``leader``."""

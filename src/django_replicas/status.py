@@ -18,8 +18,9 @@ from django.utils.timezone import localtime
 from .checks.members import has_peers, settings_of
 from .deadlines import Deadline
 from .followers import followers_of
+from .lag import why_too_far
 from .own_connections import connection_of_its_own, open_file, seconds_to_connect
-from .replication import Lag, Progress, first_line, lag_between, progress_of
+from .replication import CUT_OFF, Lag, Progress, first_line, lag_between, progress_of
 from .tables import Style, aligned
 from .topology import ReplicaSet
 from .units import FOLLOWER, LEADER, Role
@@ -36,8 +37,8 @@ class Status:
     """One alias of a replica set, tried now.
 
     ``down_until`` is the moment until which this process leaves a follower alone, by what it met
-    before. ``error`` says why the alias is not ``alive``, ``note`` what else is not as it should
-    be.
+    before. ``error`` says why the alias is not ``alive``, ``lags`` why it may be too far behind for
+    ``MAX_LAG``, ``note`` what else is not as it should be.
     """
 
     leader: str
@@ -49,6 +50,7 @@ class Status:
     lag: Lag
     error: str | None
     note: str | None
+    lags: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; moments are ISO 8601 in UTC."""
@@ -88,6 +90,7 @@ def _found(replica_set: ReplicaSet, attempts: "list[Attempt]") -> Iterator[Statu
             lag=lag,
             error=result.error,
             note=note,
+            lags=None if leads else _lags(replica_set, attempt.alias, result, lag),
         )
 
 
@@ -107,7 +110,18 @@ def _lag(leader: _Result, follower: _Result) -> tuple[Lag, str | None]:
         return Lag(), progress.note
     if leader.progress.note or leader.progress.position is None:
         return Lag(), "its lag is not known, because its leader tells no position"
-    return lag_between(follower.vendor, leader.progress, progress), None
+    note = CUT_OFF if progress.receives is False else None
+    return lag_between(follower.vendor, leader.progress, progress), note
+
+
+def _lags(replica_set: ReplicaSet, alias: str, follower: _Result, lag: Lag) -> str | None:
+    """Say what this process found when it measured, else what one look can tell."""
+    limit = replica_set.max_lag
+    if limit is None or follower.progress.position is None:
+        return None
+    return followers_of(replica_set).why_too_far(alias) or why_too_far(
+        limit, follower.progress, lag
+    )
 
 
 def _down_until(replica_set: ReplicaSet, alias: str) -> datetime | None:
@@ -188,8 +202,13 @@ def status_lines(statuses: Sequence[Status], good: Style = str, bad: Style = str
     colours = {"yes": good, "no": bad}
     rows = [_cells(status) for status in statuses]
     table = aligned(HEADER, rows, lambda cell: colours.get(cell.strip(), str)(cell))
-    wrong = [f"{each.alias}: {text}" for each in statuses if (text := each.error or each.note)]
+    wrong = [f"{each.alias}: {text}" for each in statuses for text in _what_is_wrong(each)]
     return [*table, "", *wrong] if wrong else table
+
+
+def _what_is_wrong(status: Status) -> list[str]:
+    texts = (status.error or status.note, status.lags)
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def _cells(status: Status) -> tuple[str, ...]:

@@ -10,6 +10,17 @@ DatabaseSettings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class MaxLag:
+    """How far behind its leader a follower may be: so many seconds, or so many bytes."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes" if self.seconds is None else f"{self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSet:
     """One leader, its followers, and what is configured for the set alone.
 
@@ -27,6 +38,7 @@ class ReplicaSet:
     check_interval: float = 10.0
     check_timeout: float = 1.0
     replication_lag: float | None = None
+    max_lag: MaxLag | None = None
 
     @property
     def recency_seconds(self) -> float:
