@@ -371,7 +371,7 @@ def _optional(read: Reader) -> Reader:
 
 
 SET_KEYS: Keys = {
-    "BALANCE": ("balance", _one_of("random", "round_robin")),
+    "BALANCE": ("balance", _one_of("random", "round_robin", "sticky")),
     "CHECK_INTERVAL": ("check_interval", _seconds),
     "CHECK_TIMEOUT": ("check_timeout", _seconds),
     "DOWNTIME": ("downtime", _seconds),

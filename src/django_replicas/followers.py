@@ -19,6 +19,7 @@ from .own_connections import OVER_A_NETWORK
 from .positions import Position, positions_of, server_of
 from .reasons import Answer, Reason
 from .signals import follower_caught_up, follower_down, follower_lags, follower_up
+from .sticky import client_here, ranked
 from .topology import ReplicaSet
 from .units import SetState, Unit, current_scope, leads, on_event_loop
 
@@ -96,7 +97,7 @@ class Followers:
         return self._liveness.may_try(alias) and self._opens(alias)
 
     def name(self) -> str | None:
-        """Return a follower that is not known to be down, without any I/O, or None."""
+        """Return a follower that is not known to be down or to lag, without any I/O, or None."""
         return next(filter(self._liveness.is_up, self._in_turn()), None)
 
     def those_up(self) -> Sequence[str]:
@@ -123,12 +124,16 @@ class Followers:
 
     def _in_turn(self, first: str | None = None) -> list[str]:
         near = self._those_near()
+        client = client_here() if self._set.balance == "sticky" else None
+        if client is not None:
+            # One that is down keeps its place: its clients are the ones to try it again.
+            return _first(first, ranked(client, near))
         up = self._liveness.those_up(near)
         start = self._start(len(up)) if up else 0
         in_turn = [*up[start:], *up[:start]]
         if up is not near:
             in_turn = [*(alias for alias in near if alias not in up), *in_turn]
-        return in_turn if first is None else sorted(in_turn, key=lambda alias: alias != first)
+        return _first(first, in_turn)
 
     def _those_near(self) -> Sequence[str]:
         if not self._lagging:
@@ -136,7 +141,7 @@ class Followers:
         return [alias for alias in self._set.followers if alias not in self._lagging]
 
     def _start(self, count: int) -> int:
-        if self._set.balance == "random":
+        if self._set.balance != "round_robin":
             return self._pick(count)
         with self._lock:
             self._turn += 1
@@ -196,6 +201,10 @@ class Followers:
             logger.error(
                 "No follower of %r is left: its leader serves all reads.", self._set.leader
             )
+
+
+def _first(alias: str | None, in_turn: list[str]) -> list[str]:
+    return in_turn if alias is None else sorted(in_turn, key=lambda each: each != alias)
 
 
 _known: dict[str, Followers] = {}
