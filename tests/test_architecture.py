@@ -33,7 +33,7 @@ STOREYS = [
     {"clients", "measuring", "origins", "sessions/writing", "shortcuts"},
     {"sticky"},
     {"atomic_requests", "instances", "leaders", "overrides", "pinning", "readonly", "stores"},
-    {"followers", "marking", "recency"},
+    {"conflicts", "followers", "marking", "recency"},
     {"http", "jobs"},
     {"integrations/crum", "notebooks", "sessions/write_behind"},
     {"routers"},

@@ -44,7 +44,7 @@ RULES = (
     Rule(8, "a mark that is a deadline", (Reason.MARKED,)),
     Rule(8, "what the session wrote (SessionPinnedRouter)", (Reason.RECENT,)),
     Rule(9, "a mark that is a position"),
-    Rule(10, "the unit's follower", (Reason.FOLLOWER, Reason.NO_FOLLOWER)),
+    Rule(10, "the unit's follower", (Reason.FOLLOWER, Reason.NO_FOLLOWER, Reason.CONFLICT)),
 )
 
 

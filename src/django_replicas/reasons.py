@@ -22,6 +22,7 @@ class Reason(StrEnum):
     RECENT = "the session wrote this model, or may have"
     FOLLOWER = "the unit's follower"
     NO_FOLLOWER = "no follower left"
+    CONFLICT = "a follower cancelled a read"
 
 
 Answer = tuple[str, Reason]

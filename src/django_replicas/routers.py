@@ -10,6 +10,7 @@ from django.db.models import Model
 
 from . import conf
 from .conf import Config, get_config, get_sound_config
+from .conflicts import watch_followers
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
 from .followers import settle_anyway, settled_for_now, settled_here
 from .instances import adopt, listen_for_stale_saves
@@ -49,6 +50,7 @@ SETTLED = {
     Reason.MARKED,
     Reason.FOLLOWER,
     Reason.NO_FOLLOWER,
+    Reason.CONFLICT,
 }
 
 
@@ -72,6 +74,7 @@ class ReplicaRouter(LeaderObserver):
 
     def __init__(self) -> None:
         watch_leaders()
+        watch_followers()
         listen_for_stale_saves()
 
     def before_write(self, alias: str, scope: Scope, config: Config) -> None:
