@@ -8,6 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
+from django_replicas.conf import get_sound_config
 from django_replicas.own_connections import OVER_A_NETWORK, connect_timeout_of
 
 from .members import Pair, has_peers, leaders, options_of, pairs, settings_of, vendor_of
@@ -21,7 +22,7 @@ TOLD_BY_ENVIRONMENT = ("PGCONNECT_TIMEOUT", "PGSERVICE")
 @register
 def check_databases(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong, or dangerous, in the members' entries in ``DATABASES``."""
-    messages = list(_atomic_leaders())
+    messages = [*_atomic_leaders(), *_limits_in_bytes()]
     for pair in pairs():
         messages += [
             *_different_engines(pair),
@@ -43,6 +44,18 @@ def _atomic_leaders() -> Iterator[CheckMessage]:
                 f"ATOMIC_REQUESTS is on for {alias!r}, so that every view reads the leader.",
                 "Set it to django_replicas.atomic_in_leader_role, or turn it off and open "
                 "transactions with atomic() where there are writes.",
+            )
+
+
+def _limits_in_bytes() -> Iterator[CheckMessage]:
+    for alias in leaders():
+        limit = get_sound_config().topology.by_leader[alias].max_lag
+        if limit is not None and limit.bytes is not None and vendor_of(alias) == "mysql":
+            yield error(
+                "E010",
+                f"MAX_LAG is in bytes for the set of {alias!r}, whose lag is not known in bytes: "
+                "all its followers are passed over.",
+                "Give it as a number of seconds.",
             )
 
 
