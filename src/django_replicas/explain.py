@@ -207,8 +207,8 @@ def _transaction(leader: str) -> str:
 
 
 def _liveness(replica_set: ReplicaSet) -> str:
-    up = followers_of(replica_set).those_up()
-    down = [each for each in replica_set.followers if each not in up]
+    down_for = followers_of(replica_set).down_for
+    down = [each for each in replica_set.followers if down_for(each) is not None]
     if down:
         return f"This process met {_listed(down)} down, and leaves it alone."
     return "This process knows of no follower that is down. None was tried for this answer."

@@ -65,7 +65,7 @@ class Measurer:
             if now < self._due:
                 return
             is_first = self._due == -inf
-            # So late that this measurement is over, whoever keeps it waiting.
+            # At the latest: so late that this measurement is over, whoever keeps it waiting.
             longest = self._set.check_timeout * (2 + len(self._set.followers))
             self._due = now + max(self._set.check_interval, longest)
         with suppress(TimeoutError):
@@ -81,6 +81,11 @@ class Measurer:
 
     def _measure(self) -> None:
         now = self._clock()
+        self._measure_all(now)
+        with self._lock:
+            self._due = min(self._due, now + self._set.check_interval)
+
+    def _measure_all(self, now: float) -> None:
         try:
             progress = self._answer(self._set.leader)
             problem = None if progress.position else progress.note
