@@ -9,8 +9,3 @@ def client_key(request: HttpRequest) -> str | None:
     """Return what tells the client of a request from others; None if nothing does."""
     key = key_that_came(request)
     return None if key is None else f"session {key}"
-
-
-def can_tell_client(request: HttpRequest) -> bool:
-    """Tell whether ``client_key`` may be asked now, as it may be where it waits for nobody."""
-    return True

@@ -6,9 +6,10 @@ from ipaddress import ip_address
 
 from django.http import HttpRequest
 
-from .clients import can_tell_client, client_key
+from .clients import client_key
 from .origins import origin_of
-from .units import current_scope
+from .session_keys import key_that_came
+from .units import current_scope, on_event_loop
 
 
 def ranked(client: str, aliases: Sequence[str]) -> list[str]:
@@ -34,9 +35,15 @@ def client_here() -> str | None:
     """
     unit = current_scope().unit
     request = None if unit is None else origin_of(unit).request
-    if request is None or not can_tell_client(request):
-        return None
-    return client_key(request) or _address_of(request)
+    return None if request is None else _key_of(request) or _address_of(request)
+
+
+def _key_of(request: HttpRequest) -> str | None:
+    if not on_event_loop():
+        return client_key(request)
+    # Nothing may be waited for here, as the user of a session is.
+    session = key_that_came(request)
+    return None if session is None else f"session {session}"
 
 
 def _address_of(request: HttpRequest) -> str | None:
