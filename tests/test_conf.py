@@ -333,7 +333,7 @@ NAN = float("nan")
         ("WRITE_BEHIND_WORKERS", 0, A_COUNT),
         ("WRITE_BEHIND_LIMIT", -1, A_COUNT),
         ("SESSION_MISS", True, "be one of 'leader', 'follower'"),
-        ("BALANCE", "sticky", "be one of 'random', 'round_robin'"),
+        ("BALANCE", "closest", "be one of 'random', 'round_robin', 'sticky'"),
         ("DOWNTIME", "10", A_NUMBER),
         ("DOWNTIME", True, A_NUMBER),
         ("DOWNTIME", None, A_NUMBER),
@@ -387,7 +387,7 @@ def test_followers_are_a_list_of_aliases(value, rule):
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
-        ("BALANCE", "x", "must be one of 'random', 'round_robin', not 'x'."),
+        ("BALANCE", "x", "must be one of 'random', 'round_robin', 'sticky', not 'x'."),
         ("PIN_SECONDS", "1", "must be a number of seconds, not '1'."),
         ("DOWNTIME", -2, "must be a number of seconds above 0, not -2."),
         ("TRACE", True, "is not a setting. Remove it, or correct its name."),
