@@ -195,7 +195,10 @@ def test_a_cursor_of_ones_own(site, fetch):
 def test_rows_in_chunks(site):
     """A cursor on the server is declared anew on the leader, before it has handed out any row."""
     with conflict(site):
-        assert keys(slow_books().using("replica1").iterator(chunk_size=2)) == FIVE
+        books = slow_books().using("replica1").iterator(chunk_size=2)
+        first = next(books)
+    assert execute("SELECT count(*) FROM pg_cursors", "default") == [(1,)]
+    assert keys([first, *books]) == FIVE
 
 
 def test_queries_are_logged_once(site):
