@@ -49,6 +49,11 @@ DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]
 REPLICAS["RECENCY_CACHE"] = "nowhere"
 """,
     "W015": 'DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]',
+    "W018": """
+REPLICAS["MARK_STORE"] = "cache"
+FILES = "django.core.cache.backends.filebased.FileBasedCache"
+CACHES = {"default": {"BACKEND": FILES, "LOCATION": "/nowhere"}}
+""",
     "E030": """
 SESSION_ENGINE = "django_replicas.sessions.write_behind"
 SESSION_CACHE_ALIAS = "nowhere"
@@ -705,6 +710,9 @@ def test_each_hint_links_to_the_page(make):
     ("key", "value"),
     [
         ("MARK_STORE", "no.such.Store"),
+        ("MARK_STORE", "cash"),
+        ("MARK_KEY", "no.such.function"),
+        ("MARK_KEY", "tests.test_checks.CHECKS_PAGE"),
         ("MARK_STORE", "tests.test_checks.CHECKS_PAGE"),
         ("DELEGATE_ROUTERS", ["no.such.Router"]),
         ("DELEGATE_ROUTERS", ["tests.test_checks.CHECKS_PAGE"]),
@@ -743,6 +751,27 @@ def test_unknown_cache_for_recency(settings):
     """A cache that does not exist keeps no notes; its name is told."""
     settings.DATABASE_ROUTERS = ["django_replicas.routers.SessionPinnedRouter"]
     settings.REPLICAS = {**settings.REPLICAS, "RECENCY_CACHE": "nowhere"}
+    assert "E006" in ids()
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("locmem.LocMemCache", "W015"),
+        ("dummy.DummyCache", "W015"),
+        ("filebased.FileBasedCache", "W018"),
+        ("db.DatabaseCache", "W018"),
+        ("redis.RedisCache", None),
+    ],
+)
+def test_a_cache_for_marks(settings, backend, expected):
+    """It has to be there, to be shared by all processes, and to count in one step."""
+    backend = f"django.core.cache.backends.{backend}"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+    assert not {"E006", "W015", "W018"} & set(ids())
+    settings.REPLICAS = {**settings.REPLICAS, "MARK_STORE": "cache"}
+    assert {"E006", "W015", "W018"} & set(ids()) == {expected} - {None}
+    settings.REPLICAS = {**settings.REPLICAS, "MARK_CACHE": "nowhere"}
     assert "E006" in ids()
 
 

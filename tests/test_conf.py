@@ -51,6 +51,9 @@ def test_nothing_has_to_be_said():
         "delegate_routers": (),
         "leader_model_labels": None,
         "mark_store": "cookie",
+        "mark_cache": "default",
+        "mark_key": "session",
+        "mark_header": "X-Replicas-Mark",
         "recency_cache": "default",
         "cookie": Cookie(
             name="replicas_mark",
@@ -154,6 +157,11 @@ def test_sets_share_settings_and_override_them():
         ("LEADER_MODELS", "leader_model_labels", {"a.B"}, ("a.B",)),
         ("LEADER_MODELS", "leader_model_labels", [], ()),
         ("MARK_STORE", "mark_store", "a.Store", "a.Store"),
+        ("MARK_STORE", "mark_store", "cache", "cache"),
+        ("MARK_CACHE", "mark_cache", "marks", "marks"),
+        ("MARK_KEY", "mark_key", "user", "user"),
+        ("MARK_KEY", "mark_key", "shop.clients.device", "shop.clients.device"),
+        ("MARK_HEADER", "mark_header", "X-Seen", "X-Seen"),
         ("RECENCY_CACHE", "recency_cache", "sessions", "sessions"),
         ("TRACE", "trace", True, True),
     ],
@@ -295,6 +303,7 @@ ROLES = "'leader', 'follower', 'master', 'slave'"
 A_HEADER = 'be the name of a header such as "X-Replicas-Role"'
 A_COUNT = "be a whole number, 1 or more"
 A_FLAG = "be True or False"
+A_CLIENT = 'be "session", "user" or the dotted path of a function'
 A_TEXT = "be a string that is not empty"
 A_NUMBER = "be a number of seconds"
 ABOVE_ZERO = "be a number of seconds above 0"
@@ -348,6 +357,11 @@ NAN = float("nan")
         ("LEADER_MODELS", ["a.b.C"], LABELS),
         ("LEADER_MODELS", [Book], LABELS),
         ("MARK_STORE", "", A_TEXT),
+        ("MARK_CACHE", 1, A_TEXT),
+        ("MARK_KEY", "sesion", A_CLIENT),
+        ("MARK_KEY", None, A_CLIENT),
+        ("MARK_HEADER", "X Seen", A_HEADER),
+        ("MARK_HEADER", None, A_HEADER),
         ("RECENCY_CACHE", None, A_TEXT),
         ("REPLICATION_LAG", "2", A_NUMBER),
         ("REPLICATION_LAG", 0, ABOVE_ZERO),

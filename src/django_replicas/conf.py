@@ -50,6 +50,9 @@ class Config:
     delegate_routers: tuple[Any, ...] = ()
     leader_model_labels: tuple[str, ...] | None = None
     mark_store: str = "cookie"
+    mark_cache: str = "default"
+    mark_key: str = "session"
+    mark_header: str = "X-Replicas-Mark"
     recency_cache: str = "default"
     cookie: Cookie = Cookie()
     trace: bool = False
@@ -360,6 +363,12 @@ def _header(value: Any) -> str:
     return value
 
 
+def _client_key(value: Any) -> str:
+    if not isinstance(value, str) or not (value in {"session", "user"} or "." in value):
+        raise _Wrong('be "session", "user" or the dotted path of a function')
+    return value
+
+
 def _tries(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise _Wrong("be a whole number, 1 or more")
@@ -391,6 +400,9 @@ PROJECT_KEYS: Keys = {
     "DELEGATE_ROUTERS": ("delegate_routers", _routers),
     "LEADER_MODELS": ("leader_model_labels", _labels),
     "MARK_STORE": ("mark_store", _text),
+    "MARK_CACHE": ("mark_cache", _text),
+    "MARK_KEY": ("mark_key", _client_key),
+    "MARK_HEADER": ("mark_header", _header),
     "RECENCY_CACHE": ("recency_cache", _text),
     "COOKIE": ("cookie", _cookie),
     "TRACE": ("trace", _flag),

@@ -12,7 +12,7 @@ from django.template.response import SimpleTemplateResponse
 from .conf import get_config
 from .marking import take_marks
 from .pinning import UnitOfWork, bind
-from .stores import get_mark_store
+from .stores import get_mark_store, must_move
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
 
 P = ParamSpec("P")
@@ -62,7 +62,7 @@ async def _awaited(request: HttpRequest, response: Awaitable[Any], unit: Unit) -
         awaited = await response
     finally:
         await unit.aend()
-    if unit.owed:
+    if unit.owed or must_move(request):
         # Leaders and caches are asked for it, in the thread that the view wrote in.
         return await sync_to_async(_finished)(request, awaited, unit)
     return _finished(request, awaited, unit)
@@ -78,6 +78,8 @@ def _finished(request: HttpRequest, response: Any, unit: Unit) -> Any:
     unit.end()
     if unit.owed and get_config().enabled:
         get_mark_store().save(request, response, take_marks(unit))
+    elif must_move(request) and get_config().enabled:
+        get_mark_store().save(request, response, unit.marks)
     return finish_inside(response)
 
 

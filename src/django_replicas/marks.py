@@ -58,6 +58,13 @@ class Mark(NamedTuple):
 Marks = Mapping[str, Mark]
 
 
+class UnknownMarks(dict[str, Mark]):
+    """Marks in place of those that cannot be asked for here, as on an event loop.
+
+    They keep every set on its leader. No unit keeps to them: it asks again.
+    """
+
+
 def merge(marks: Marks, others: Marks) -> dict[str, Mark]:
     """Merge two sets of marks, alias by alias."""
     result = dict(marks)

@@ -1,26 +1,17 @@
 """Who wrote which model when: in the cache, where every process sees it, for as long as the lag."""
 
 import hashlib
-import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, partial
-from typing import TypeVar
 
-from django.core.cache import BaseCache, caches
+from django.core.cache import BaseCache
 from django.core.signals import setting_changed
 
 from .conf import get_config
 from .liveness import Liveness
-from .pinning import Block
-from .units import LEADER, Scope, Unit, on_event_loop
-
-logger = logging.getLogger("django_replicas")
-
-T = TypeVar("T")
-
-DOWNTIME = 10.0
+from .shared_caches import SharedCache
 
 
 def key_of(session_key: str, table: str) -> str:
@@ -40,8 +31,7 @@ class Recency:
     """
 
     def __init__(self, alias: str, liveness: Liveness | None = None) -> None:
-        self._alias = alias
-        self._liveness = liveness or Liveness(DOWNTIME)
+        self._cache = SharedCache(alias, "sessions read the leader", liveness)
 
     def is_noted(self, key: str) -> bool:
         """Tell whether a write is noted under *key*, or may be."""
@@ -50,7 +40,7 @@ class Recency:
 
     def noted(self, keys: Collection[str]) -> frozenset[str] | None:
         """Return those of the keys with a write noted under them, None where nobody knows."""
-        return self._attempt(lambda cache: frozenset(cache.get_many(keys)))
+        return self._cache.attempt(lambda cache: frozenset(cache.get_many(keys)))
 
     def note(self, seconds: Mapping[str, float]) -> float:
         """Note a write under each key, to be seen for so many seconds at least; return the moment.
@@ -61,7 +51,7 @@ class Recency:
         for lag in set(seconds.values()):
             notes = {key: now for key, value in seconds.items() if value == lag}
             # A cache counts whole seconds, and memcached's clock may be one behind.
-            self._attempt(partial(_set, notes, math.ceil(lag) + 1))
+            self._cache.attempt(partial(_set, notes, math.ceil(lag) + 1))
         return now
 
     def kept(self, keys: Collection[str], moment: float) -> frozenset[str]:
@@ -70,28 +60,8 @@ class Recency:
         A cache in the database swallows its errors, the dummy keeps nothing, and a full one drops
         what it has no room for: none of them says so.
         """
-        found = self._attempt(lambda cache: cache.get_many(keys)) or {}
+        found = self._cache.attempt(lambda cache: cache.get_many(keys)) or {}
         return frozenset(key for key, note in found.items() if _is_since(note, moment))
-
-    def _attempt(self, work: Callable[[BaseCache], T]) -> T | None:
-        # What would block an event loop is not asked there; that says nothing about the cache.
-        if on_event_loop() or not self._liveness.may_try(self._alias):
-            return None
-        try:
-            with Block(_on_leaders):
-                result = work(caches[self._alias])
-        except Exception as error:  # Each cache raises what its driver raises.
-            self._went_down(error)
-            return None
-        if self._liveness.mark_up(self._alias):
-            logger.info("The cache %r is back.", self._alias)
-        return result
-
-    def _went_down(self, error: Exception) -> None:
-        if self._liveness.mark_down(self._alias):
-            logger.error(
-                "The cache %r fails, so that sessions read the leader: %r", self._alias, error
-            )
 
 
 def _is_since(note: object, moment: float) -> bool:
@@ -100,12 +70,6 @@ def _is_since(note: object, moment: float) -> bool:
 
 def _set(notes: dict[str, float], timeout: int, cache: BaseCache) -> None:
     cache.set_many(notes, timeout)
-
-
-def _on_leaders(scope: Scope) -> Scope:
-    # A cache in the database asks the router where to; it must neither ask back here, nor pin.
-    leaders = dict.fromkeys(get_config().topology.by_leader, LEADER)
-    return scope._replace(unit=scope.unit or Unit(), overrides=leaders)
 
 
 @cache

@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .conf import get_config
 from .exceptions import UnknownSetError
 from .knowledge import epochs
-from .marks import Mark, Marks, merge
+from .marks import Mark, Marks, UnknownMarks, merge
 from .positions import Position
 from .reasons import Answer, Decision
 
@@ -234,7 +234,10 @@ class Unit:
         """The marks that the unit came with; loaded when they are first needed."""
         load = self._load_marks  # Taken first: another thread may be done between the two.
         if self._marks is None:
-            self._marks = load()
+            marks = load()
+            if isinstance(marks, UnknownMarks):
+                return marks
+            self._marks = marks
             self._load_marks = dict
         return self._marks
 
@@ -245,7 +248,11 @@ class Unit:
         """
         state = self.state_of(alias)
         if state.marked is None:
-            mark = epochs.comparable(alias, self.marks.get(alias, NO_MARK))
+            marks = self.marks
+            if isinstance(marks, UnknownMarks):
+                self.version = object()  # So that nobody repeats the answer unasked.
+                return True
+            mark = epochs.comparable(alias, marks.get(alias, NO_MARK))
             state.sought = mark.position
             state.marked = mark.is_before_deadline()
         return state.marked
@@ -299,6 +306,11 @@ def _do_all(work: list[Callable[[], None]]) -> None:
 def lasting(alias: str) -> Mark:
     """Make the mark that a write to the leader *alias* leaves now."""
     return Mark.lasting(get_config().topology.by_leader[alias].pin_seconds)
+
+
+def lasting_for_all() -> dict[str, Mark]:
+    """Make the marks that hold where nobody knows what was written."""
+    return {alias: lasting(alias) for alias in get_config().topology.by_leader}
 
 
 class Scope(NamedTuple):

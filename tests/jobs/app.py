@@ -13,6 +13,7 @@ app.conf.update(
     broker_url=os.environ.get("DJANGO_REPLICAS_TEST_BROKER", "memory://"),
     broker_connection_retry_on_startup=True,
     imports=["tests.jobs.celery_tasks"],
+    result_backend=os.environ.get("DJANGO_REPLICAS_TEST_BROKER"),
     task_ignore_result=True,
     worker_hijack_root_logger=False,
 )

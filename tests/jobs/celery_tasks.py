@@ -2,10 +2,11 @@
 
 from threading import Event
 
+from celery import chain, chord, group
 from celery.exceptions import SoftTimeLimitExceeded
 
 from .app import app
-from .reports import DEEDS, meet, pin_for_good, report, write
+from .reports import DEEDS, look_for, meet, pin_for_good, put_down, report, write
 
 
 @app.task
@@ -60,3 +61,41 @@ def work_too_long(number):
     except SoftTimeLimitExceeded:
         report(number, "interrupted")
         raise
+
+
+@app.task(ignore_result=False)
+def look(word):
+    look_for(word)
+
+
+@app.task(ignore_result=False)
+def put(word):
+    put_down(word)
+
+
+@app.task(bind=True)
+def look_twice(self, word):
+    """Look, and be done again: the second attempt has to see what the first one had to."""
+    look_for(word)
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+
+
+@app.task(bind=True)
+def put_and_look(self, word):
+    """Write, and be done again: the second attempt has to see the write of the first."""
+    if not self.request.retries:
+        put_down(word)
+        raise self.retry(countdown=0)
+    look_for(word)
+
+
+@app.task
+def queue_chord(word):
+    """Queue what needs the results of others, which only this process can ask for."""
+    chord([look.si(word), look.si(word)], look.si(word)).apply_async()
+
+
+@app.task
+def queue_chain_of_groups(word):
+    chain(look.si(word), group(look.si(word), look.si(word)), look.si(word)).apply_async()

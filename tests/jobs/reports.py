@@ -9,7 +9,7 @@ from pathlib import Path
 from django_replicas import follower, get_newly_pinned, get_pinned, leader, pin, use_leader
 from django_replicas.units import current_scope, current_unit
 from servers.waiting import wait_until
-from tests.shop.models import Book
+from tests.shop.models import Book, Label
 
 VARIABLE = "DJANGO_REPLICAS_TEST_REPORTS"
 
@@ -33,13 +33,26 @@ def report(number, kind, attempt=0):
         "sets": sorted(unit.sets) if unit else [],
         "answer": title(),
     }
-    line = json.dumps(began).encode() + b"\n"
+    append(began)
+
+
+def append(report):
     file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         # In one call, so that lines of several processes do not mix.
-        os.write(file, line)
+        os.write(file, json.dumps(report).encode() + b"\n")
     finally:
         os.close(file)
+
+
+def look_for(word):
+    """Report whether a label is there, and which database was asked."""
+    labels = Label.objects.filter(word=word)
+    append({"word": word, "found": labels.exists(), "answer": labels.db})
+
+
+def put_down(word):
+    Label.objects.create(word=word)
 
 
 def meet(number, workers):

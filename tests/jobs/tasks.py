@@ -5,7 +5,7 @@ from django.tasks import task
 
 from django_replicas import pin, use_follower, use_leader
 
-from .reports import DEEDS, meet, report, write
+from .reports import DEEDS, look_for, meet, report, write
 
 
 @task
@@ -39,6 +39,11 @@ def work_twice(number, attempt=0):
     if not attempt:
         write()
         work_twice.enqueue(number, attempt=1)
+
+
+@task
+def look(word):
+    look_for(word)
 
 
 @task

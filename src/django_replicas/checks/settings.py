@@ -5,9 +5,11 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.cache import BaseCache, caches
 from django.core.checks import CheckMessage, register
 from django.db import connections
 
+from django_replicas.clients import client_key_named
 from django_replicas.conf import get_sound_config, session_models
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.routers import SessionPinnedRouter
@@ -27,6 +29,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_unknown_models(),
         *_unimportable(),
         *_recency_cache(),
+        *_mark_cache(),
     ]
 
 
@@ -62,6 +65,7 @@ def _unimportable() -> Iterator[CheckMessage]:
     named: list[Callable[[], Any]] = [
         lambda: config.delegates,
         lambda: store_named(config.mark_store),
+        lambda: client_key_named(config.mark_key),
     ]
     if config.leader_model_labels is None:
         named.append(session_models)
@@ -81,15 +85,47 @@ def _recency_cache() -> Iterator[CheckMessage]:
         return
     name = config.recency_cache
     if name not in settings.CACHES:
-        yield error(
-            "E006",
-            f'REPLICAS["RECENCY_CACHE"] names {name!r}, which is not in CACHES.',
-            "Add it to CACHES, or name one that is there.",
-        )
-    elif settings.CACHES[name].get("BACKEND", "").startswith(UNSHARED):
+        yield _no_cache("RECENCY_CACHE", name)
+    elif _is_unshared(name):
         yield warning(
             "W015",
             f"SessionPinnedRouter notes writes in the cache {name!r}, which other processes do "
             "not see: they may show users a state from before their own writes.",
             'Name a cache that all processes share in REPLICAS["RECENCY_CACHE"].',
         )
+
+
+def _mark_cache() -> Iterator[CheckMessage]:
+    config = config_in_force()
+    if config is None or config.mark_store != "cache":
+        return
+    name = config.mark_cache
+    if name not in settings.CACHES:
+        yield _no_cache("MARK_CACHE", name)
+    elif _is_unshared(name):
+        yield warning(
+            "W015",
+            f"Marks are kept in the cache {name!r}, which other processes do not see: they may "
+            "show users a state from before their own writes.",
+            'Name a cache that all processes share in REPLICAS["MARK_CACHE"].',
+        )
+    elif type(caches[name]).incr is BaseCache.incr:
+        yield warning(
+            "W018",
+            f"Marks are kept in the cache {name!r}, which counts in two steps: of two responses "
+            "that end at once, the mark of one may be lost.",
+            'Name a cache on memcached or Redis in REPLICAS["MARK_CACHE"].',
+        )
+
+
+def _no_cache(key: str, name: str) -> CheckMessage:
+    return error(
+        "E006",
+        f'REPLICAS["{key}"] names {name!r}, which is not in CACHES.',
+        "Add it to CACHES, or name one that is there.",
+    )
+
+
+def _is_unshared(name: str) -> bool:
+    backend: str = settings.CACHES[name].get("BACKEND", "")
+    return backend.startswith(UNSHARED)
