@@ -72,16 +72,20 @@ class Server(Startable):
 
     def execute(self, query: str, *parameters: object, database: str = APP) -> list[Any]:
         """Run one statement as superuser and return its rows, none where it yields none."""
-        with psycopg.connect(
+        with self.connect(database) as connection:
+            cursor = connection.execute(query.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def connect(self, database: str = APP) -> psycopg.Connection:
+        """Open a connection as superuser that commits each statement; the caller closes it."""
+        return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user=SUPERUSER,
             password=self._home.password,
             dbname=database,
             autocommit=True,
-        ) as connection:
-            cursor = connection.execute(query.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+        )
 
     def django_database(self, **options: object) -> dict[str, Any]:
         """Return an entry for Django's `DATABASES`, as the ordinary role that owns `app`."""
