@@ -6,7 +6,7 @@ none, for the same reason.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ ROWS = 10
 class Contender:
     """A router and its middleware, in the configuration that its documentation calls the best.
 
-    ``pins`` tells that its views must pin before they write.
+    ``pins`` tells that its views must pin before they write; ``replicas`` is what it has in
+    ``REPLICAS`` beside ``SETS``.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Contender:
     middleware: str | None = None
     apps: tuple[str, ...] = ()
     pins: bool = False
+    replicas: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _ours(router: str, pins: bool = False) -> Contender:
@@ -66,22 +68,29 @@ def set_up_site(contender: Contender, folder: Path, max_age: int | None = None) 
 
     *max_age* is ``CONN_MAX_AGE``; None keeps connections.
     """
+    databases = {alias: _sqlite(folder / alias, max_age) for alias in (LEADER, *FOLLOWERS)}
+    configure(contender, databases, "benchmarks.views")
+    for alias in databases:
+        _fill(alias)
+
+
+def configure(contender: Contender, databases: Mapping[str, Any], urlconf: str) -> None:
+    """Make this process the contender's site over databases that are there: a leader, followers."""
+    followers = [alias for alias in databases if alias != LEADER]
     settings.configure(
         SECRET_KEY="not a secret",
         ALLOWED_HOSTS=["testserver"],
-        DATABASES={alias: _sqlite(folder / alias, max_age) for alias in (LEADER, *FOLLOWERS)},
+        DATABASES=databases,
         DATABASE_ROUTERS=_listed(contender.router),
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=["django.contrib.sessions", *contender.apps, "benchmarks"],
         MIDDLEWARE=_listed(contender.middleware),
-        REPLICAS={"SETS": {LEADER: FOLLOWERS}},
-        REPLICA_DATABASES=FOLLOWERS,
-        ROOT_URLCONF="benchmarks.views",
+        REPLICAS={"SETS": {LEADER: followers}, **contender.replicas},
+        REPLICA_DATABASES=followers,
+        ROOT_URLCONF=urlconf,
         USE_TZ=True,
     )
     django.setup()
-    for alias in (LEADER, *FOLLOWERS):
-        _fill(alias)
 
 
 def _listed(path: str | None) -> list[str]:
@@ -127,6 +136,11 @@ def answer_inside(contender: Contender, method: str, work: Callable[[], Any]) ->
 
 def ask_page(handler: WSGIHandler, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Do what a server does with a request, and return the headers that came back."""
+    return ask(handler, environ)[0]
+
+
+def ask(handler: WSGIHandler, environ: Mapping[str, Any]) -> tuple[list[tuple[str, str]], bytes]:
+    """Do what a server does with a request, and return the headers and the body."""
     received: list[tuple[str, str]] = []
 
     def start_response(
@@ -138,9 +152,9 @@ def ask_page(handler: WSGIHandler, environ: Mapping[str, Any]) -> list[tuple[str
         return _write_nothing
 
     response = handler(dict(environ), start_response)
-    b"".join(response)
+    body = b"".join(response)
     response.close()
-    return received
+    return received, body
 
 
 def _write_nothing(part: bytes) -> None:

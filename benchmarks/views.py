@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from django_replicas import pin
+from django_replicas.jobs import marks_to_send
 
 from .models import Note
 
@@ -29,9 +30,20 @@ def pin_and_write(request: HttpRequest) -> HttpResponse:
     return write(request)
 
 
+def write_and_queue(request: HttpRequest) -> HttpResponse:
+    """Write, queue two jobs, write again, queue another; the response is a fourth carrier."""
+    write(request)
+    marks_to_send()
+    marks_to_send()
+    write(request)
+    marks_to_send()
+    return HttpResponse(b"queued")
+
+
 urlpatterns = [
     path("empty", empty),
     path("read", read),
     path("write", write),
+    path("write-and-queue", write_and_queue),
     path("pin-and-write", pin_and_write),
 ]
