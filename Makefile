@@ -22,12 +22,16 @@ ARGS ?=
 
 .PHONY: help demo test bench races docs clean
 
+.PHONY: help demo test bench offload docs clean
+
 help:
 	@echo 'make demo            a message board over real PostgreSQL replication, and what each router makes of it'
 	@echo 'make demo ARGS=--serve   the same site, left running for a browser'
 	@echo 'make test            every test on every Python and Django there is here, lint, types, docs, package'
 	@echo 'make bench           the benchmarks'
 	@echo 'make races           sessions of several processes at every bad moment, ours and django-distributed'
+
+	@echo 'make offload         how many reads followers take, in seven minutes; ARGS=--seconds=15 for less'
 	@echo 'make docs            the documentation, in .tox/html'
 	@echo 'make clean           remove what the above made'
 
@@ -51,6 +55,11 @@ bench: .venv-benchmark/ready
 
 races: .venv-races/ready
 	.venv-races/bin/python -m tests.races $(ARGS)
+
+	.venv-benchmark/bin/python -m benchmarks.marks $(ARGS)
+
+offload: .venv-benchmark/ready
+	.venv-benchmark/bin/python -m benchmarks.offload $(ARGS)
 
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs
