@@ -35,13 +35,14 @@ class Followers:
         liveness: Liveness | None = None,
         pick: Callable[[int], int] = random.randrange,
         clock: Callable[[], float] = time.monotonic,
+        replayed: Replayed | None = None,
     ) -> None:
         self._set = replica_set
         self._liveness = liveness or Liveness(replica_set.downtime)
         self._pick = pick
         self._turn = pick(len(replica_set.followers) or 1)
         self._lock = threading.Lock()
-        self._replayed = Replayed(replica_set.check_interval)
+        self._replayed = replayed or Replayed(replica_set.check_interval)
         self._lagging: set[str] = set()
         self._measurer = self._make_measurer(clock)
 
@@ -55,10 +56,31 @@ class Followers:
         """
         in_turn = self._in_turn(first)
         if sought is not None:
-            in_turn.sort(key=lambda alias: self._replayed.misses(alias))
+            in_turn = self._likeliest_first(in_turn, sought)
         for alias in in_turn:
             if self.is_near(alias) and self.opens(alias):
-                return alias if sought is None or self.has_replayed(alias, sought) else None
+                if sought is None or self.has_replayed(alias, sought):
+                    return alias
+                return self._known_to_have(sought, in_turn)
+        return None
+
+    def _likeliest_first(self, in_turn: list[str], sought: Position) -> list[str]:
+        """Put last those that were behind when they were asked, unless they have this position.
+
+        After a while they are asked again, by units that another follower is known to be good for.
+        """
+        known = {alias for alias in in_turn if self._replayed.may_have(alias, sought)}
+        misses = self._replayed.misses if known else self._replayed.past_misses
+        return sorted(in_turn, key=lambda alias: 0 if alias in known else misses(alias))
+
+    def _known_to_have(self, sought: Position, aliases: Sequence[str]) -> str | None:
+        """Return a follower that need not be asked, because another was asked in vain."""
+        for alias in aliases:
+            if self._replayed.may_have(alias, sought) and self.is_near(alias) and self.opens(alias):
+                connection = connections[alias]
+                is_known = self._replayed.has(alias, server_of(connection), sought)
+                if is_known and not has_open_transaction(connection):
+                    return alias
         return None
 
     def has_replayed(self, alias: str, sought: Position) -> bool:

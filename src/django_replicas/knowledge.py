@@ -52,6 +52,11 @@ class Replayed:
         known = self._fresh(alias)
         return known is not None and known.server == server and known.has(position)
 
+    def may_have(self, alias: str, position: Position) -> bool:
+        """Tell whether a server behind *alias* is known to have replayed a position."""
+        known = self._fresh(alias)
+        return known is not None and known.has(position)
+
     def learn(
         self, alias: str, server: object, replayed: Position | None, sought: Position
     ) -> bool:
@@ -62,13 +67,18 @@ class Replayed:
                 # Another thread may have heard of more in the meantime.
                 replayed = replayed and (before.replayed.merged(replayed) or replayed)
             has_it = replayed is not None and sought.is_in(replayed)
-            misses = 0 if has_it else 1 + (0 if before is None else before.misses)
+            misses = 0 if has_it else 1 + self.past_misses(alias)
             until = self._clock() + self._seconds
             self._known[alias] = _Known(server, replayed, misses, until)
         return has_it
 
     def misses(self, alias: str) -> int:
         known = self._fresh(alias)
+        return 0 if known is None else known.misses
+
+    def past_misses(self, alias: str) -> int:
+        """Return the same for however long ago it was."""
+        known = self._known.get(alias)
         return 0 if known is None else known.misses
 
     def forget(self, alias: str) -> None:
