@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 class Deployment:
     """What every process of the board needs: databases, settings and a folder for its log."""
 
-    def __init__(self, cluster: Cluster, *, pin_seconds: float, seed: int) -> None:
+    def __init__(self, cluster: Cluster, *, seed: int) -> None:
         servers = [cluster.leader, *cluster.followers]
         aliases = ["default", *(f"replica{n}" for n in range(1, len(servers)))]
         databases = {
@@ -32,7 +32,6 @@ class Deployment:
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
             "DJANGO_SETTINGS_MODULE": "example.board_site.settings",
             "BOARD_DATABASES": json.dumps(databases),
-            "BOARD_PIN_SECONDS": str(pin_seconds),
             "BOARD_SEED": str(seed),
         }
 

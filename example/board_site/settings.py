@@ -12,7 +12,10 @@ ROUTERS = {
     "LeaderFollowerRouter": ["django_replicas.routers.LeaderFollowerRouter"],
     "StrictPinRouter": ["django_replicas.routers.StrictPinRouter"],
     "GreedyPinRouter": ["django_replicas.routers.GreedyPinRouter"],
+    "clock5": ["django_replicas.routers.GreedyPinRouter"],
+    "clock15": ["django_replicas.routers.GreedyPinRouter"],
 }
+CLOCKS = {"clock5": 5, "clock15": 15}
 ONE_FILE = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": HERE / "board.sqlite3"}}
 
 BOARD_ROUTER = os.environ.get("BOARD_ROUTER", "none")
@@ -33,10 +36,11 @@ if BOARD_ROUTER not in {"none", "naive"}:
     MIDDLEWARE.insert(0, "django_replicas.middleware.ReplicasMiddleware")
     REPLICAS = {
         "SETS": {"default": ["replica1", "replica2"]},
-        # Longer than the slower follower lags; the demo says how long that is.
-        "PIN_SECONDS": float(os.environ.get("BOARD_PIN_SECONDS", "5")),
         "TRACE": True,
     }
+    if BOARD_ROUTER in CLOCKS:
+        REPLICAS["MARK_STORE"] = "example.clock.ClockStore"
+        REPLICAS["PIN_SECONDS"] = CLOCKS[BOARD_ROUTER]
 
 ROOT_URLCONF = "example.board.urls"
 TEMPLATES = [
