@@ -50,7 +50,6 @@ bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.requests $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.connect $(ARGS)
-
 	.venv-benchmark/bin/python -m benchmarks.sessions
 
 races: .venv-races/ready
