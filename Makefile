@@ -50,12 +50,11 @@ bench: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.requests $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.cache $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.connect $(ARGS)
+	.venv-benchmark/bin/python -m benchmarks.marks $(ARGS)
 	.venv-benchmark/bin/python -m benchmarks.sessions
 
 races: .venv-races/ready
 	.venv-races/bin/python -m tests.races $(ARGS)
-
-	.venv-benchmark/bin/python -m benchmarks.marks $(ARGS)
 
 offload: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.offload $(ARGS)
