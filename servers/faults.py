@@ -77,6 +77,10 @@ class Faults:
         """Be a good proxy again; what was stalled goes on."""
         self._tell("heal")
 
+    def lead_to(self, target: int) -> None:
+        """Lead those who come from now on to another port."""
+        self._tell(f"lead {target}")
+
     def accepted(self) -> int:
         """Return how many connections were accepted so far."""
         return self._tell("accepted")

@@ -3,8 +3,8 @@
     python faulty_proxy.py PORT TARGET_PORT CONTROL_SOCKET
 
 It imports nothing but the standard library. Each line that comes through the control socket is a
-command: `refuse`, `reset`, `blackhole`, `delay SECONDS`, `heal`, `accepted`, `open`. The answer is
-a line with a number.
+command: `refuse`, `reset`, `blackhole`, `delay SECONDS`, `heal`, `lead PORT`, `accepted`, `open`.
+The answer is a line with a number.
 """
 
 import asyncio
@@ -40,6 +40,8 @@ class Proxy:
                 self._delay = float(seconds)
             case ["heal"]:
                 await self._heal()
+            case ["lead", port]:
+                self._target = int(port)
             case ["open"]:
                 return len(self._writers) // 2
         return self._accepted
