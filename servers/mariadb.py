@@ -97,7 +97,8 @@ class Server(Startable):
         What both have from the beginning is in neither's log.
         """
         leader.execute(
-            f"CREATE USER {REPLICATION}@'127.0.0.1' IDENTIFIED BY '{leader.password}'; "
+            f"CREATE USER IF NOT EXISTS {REPLICATION}@'127.0.0.1' "
+            f"IDENTIFIED BY '{leader.password}'; "
             f"GRANT REPLICATION SLAVE ON *.* TO {REPLICATION}@'127.0.0.1'"
         )
         self._follows = True
