@@ -1,0 +1,1 @@
+"""The site that the histories are about: counters that only grow."""
