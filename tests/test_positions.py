@@ -19,7 +19,6 @@ from django_replicas.positions import (
     lsn_of,
     position_from,
     positions_of,
-    server_of,
 )
 from servers.mariadb import MariaDBNotFound, Server
 from servers.postgres import Cluster
@@ -163,7 +162,6 @@ def test_sqlite_has_none():
     """Files do not replicate."""
     assert positions_of(sqlite) is None
     sqlite.ensure_connection()
-    assert server_of(sqlite) is None
 
 
 # PostgreSQL
@@ -213,7 +211,7 @@ def assert_seen_when_replayed(leader, follower, ask, numbers, **how):
     for number in numbers:
         insert(leader, number)
         sought = ask.written(leader, **how)
-        wait_until(lambda: sought.is_in(ask.replayed(follower)), "it is replayed")  # noqa: B023
+        wait_until(lambda: sought.is_in(ask.told(follower).replayed), "it is replayed")  # noqa: B023
         assert has(follower, number)
 
 
@@ -223,8 +221,8 @@ def test_postgres_is_asked_as_an_ordinary_role(postgres):
     insert(leader, 0)
     assert type(positions_of(leader)) is PostgreSQL
     assert ask.written(leader, flushed=True).timeline == 1
-    assert ask.replayed(follower).timeline == 0
-    assert server_of(leader) == "127.0.0.1"
+    assert ask.told(follower).replayed.timeline == 0
+    assert ask.told(follower).server != ask.told(leader).server
 
 
 def test_a_flushed_position_has_every_commit_before_it(postgres):
@@ -250,9 +248,9 @@ def test_a_follower_that_replays_nothing_has_not_replayed(postgres, cluster):
     cluster.followers[0].pause_replay()
     insert(leader, 600)
     sought = ask.written(leader, flushed=True)
-    assert not sought.is_in(ask.replayed(follower))
+    assert not sought.is_in(ask.told(follower).replayed)
     cluster.followers[0].resume_replay()
-    wait_until(lambda: sought.is_in(ask.replayed(follower)), "it is replayed")
+    wait_until(lambda: sought.is_in(ask.told(follower).replayed), "it is replayed")
     assert has(follower, 600)
 
 
@@ -274,8 +272,8 @@ def test_a_promoted_follower_is_on_a_timeline_of_its_own(databases_are):
         after = ask.written(promoted, flushed=True)
         assert (before.timeline, after.timeline) == (1, 2)
         assert after.lsn > before.lsn
-        assert not before.is_in(ask.replayed(promoted))
-        assert after.is_in(ask.replayed(promoted))
+        assert not before.is_in(ask.told(promoted).replayed)
+        assert after.is_in(ask.told(promoted).replayed)
         connections.close_all()
 
 
@@ -315,12 +313,12 @@ def test_a_mariadb_follower_that_replays_nothing(mariadb, mariadb_servers):
     mariadb_servers[1].pause_replay()
     insert(leader, 600)
     sought = ask.written(leader, flushed=True)
-    assert not sought.is_in(ask.replayed(follower))
+    assert not sought.is_in(ask.told(follower).replayed)
     mariadb_servers[1].resume_replay()
-    wait_until(lambda: sought.is_in(ask.replayed(follower)), "it is replayed")
+    wait_until(lambda: sought.is_in(ask.told(follower).replayed), "it is replayed")
     assert has(follower, 600)
 
 
 def test_a_follower_that_never_replayed_has_no_position(mariadb):
     """Nor has a leader without a binary log; the leader of this set never follows anybody."""
-    assert MariaDB().replayed(mariadb[0]) is None
+    assert MariaDB().told(mariadb[0]).replayed is None

@@ -16,7 +16,7 @@ from .leaders import has_open_transaction, in_test_case
 from .liveness import Liveness
 from .measuring import Measurer
 from .own_connections import OVER_A_NETWORK
-from .positions import Position, positions_of, server_of
+from .positions import Position, Told, positions_of
 from .reasons import Answer, Reason
 from .signals import follower_caught_up, follower_down, follower_lags, follower_up
 from .sticky import client_here, ranked
@@ -78,7 +78,7 @@ class Followers:
         for alias in aliases:
             if self._replayed.may_have(alias, sought) and self.is_near(alias) and self.opens(alias):
                 connection = connections[alias]
-                is_known = self._replayed.has(alias, server_of(connection), sought)
+                is_known = self._replayed.has(alias, connection.connection, sought)
                 if is_known and not has_open_transaction(connection):
                     return alias
         return None
@@ -88,21 +88,22 @@ class Followers:
         connection = connections[alias]
         if has_open_transaction(connection):
             return False  # It may see only what there was when it began.
-        server = server_of(connection)
-        if self._replayed.has(alias, server, sought):
+        driver = connection.connection
+        if self._replayed.has(alias, driver, sought):
             return True
+        asked = self._replayed.now()
         try:
             with hung_up_after(connection, self._set.check_timeout):
                 positions = positions_of(connection)
-                replayed = None if positions is None else positions.replayed(connection)
+                told = Told() if positions is None else positions.told(connection)
         except (OperationalError, InterfaceError) as error:
             connection.close()
             self._went_down(alias, error)
             return False
         except Error as error:
             self._does_not_tell(alias, error)
-            replayed = None
-        return self._replayed.learn(alias, server, replayed, sought)
+            told = Told()
+        return self._replayed.learn(alias, driver, told, asked, sought)
 
     def _does_not_tell(self, alias: str, error: Error) -> None:
         if self._replayed.misses(alias) == 0:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -144,6 +144,16 @@ def position_from(text: str) -> Position | None:
 _KINDS: Mapping[str, Any] = {kind.letter: kind for kind in (WalPosition, GtidPosition)}
 
 
+class Told(NamedTuple):
+    """What a follower tells of itself: which *server* it is, and how far it has *replayed*.
+
+    Two servers behind one address are told apart. ``replayed`` is None where it never has.
+    """
+
+    server: str | None = None
+    replayed: Position | None = None
+
+
 class Positions(ABC):
     """How one vendor's servers are asked; each question is one statement on an open connection.
 
@@ -159,8 +169,8 @@ class Positions(ABC):
         """
 
     @abstractmethod
-    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
-        """Return how far a follower has replayed, None where it never has."""
+    def told(self, connection: BaseDatabaseWrapper) -> "Told":
+        """Return what a follower tells of itself."""
 
 
 class PostgreSQL(Positions):
@@ -185,7 +195,8 @@ class PostgreSQL(Positions):
         SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
                     ELSE pg_current_wal_flush_lsn() END::text,
                CASE WHEN pg_is_in_recovery() THEN '00000000'
-                    ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END
+                    ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END,
+               concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
     """
 
     def written(self, connection: BaseDatabaseWrapper, *, flushed: bool) -> Position | None:
@@ -194,9 +205,9 @@ class PostgreSQL(Positions):
         lsn = lsn_of(text)
         return WalPosition(_timeline(file), end_of_record(lsn, segment) if inserted else lsn)
 
-    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
-        text, file = _row(connection, self.REPLAYED)
-        return None if text is None else WalPosition(_timeline(file), lsn_of(text))
+    def told(self, connection: BaseDatabaseWrapper) -> Told:
+        text, file, server = _row(connection, self.REPLAYED)
+        return Told(server, text and WalPosition(_timeline(file), lsn_of(text)))
 
 
 WAL_PAGE = 8192
@@ -234,8 +245,14 @@ class MariaDB(Positions):
     def written(self, connection: BaseDatabaseWrapper, *, flushed: bool) -> Position | None:
         return GtidPosition.of(_row(connection, "SELECT @@global.gtid_binlog_pos")[0] or "")
 
-    def replayed(self, connection: BaseDatabaseWrapper) -> Position | None:
-        return GtidPosition.of(_row(connection, "SELECT @@global.gtid_slave_pos")[0] or "")
+    REPLAYED = """
+        SELECT @@global.gtid_slave_pos,
+               concat_ws(' ', @@global.hostname, @@global.port, @@global.server_id)
+    """
+
+    def told(self, connection: BaseDatabaseWrapper) -> Told:
+        text, server = _row(connection, self.REPLAYED)
+        return Told(server, GtidPosition.of(text or ""))
 
 
 VENDORS: Mapping[str, Positions] = {"postgresql": PostgreSQL(), "mariadb": MariaDB()}
@@ -252,16 +269,6 @@ def positions_of(connection: BaseDatabaseWrapper) -> Positions | None:
 def vendor_of(connection: BaseDatabaseWrapper) -> str:
     is_mariadb = connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False)
     return "mariadb" if is_mariadb else connection.vendor
-
-
-def server_of(connection: BaseDatabaseWrapper) -> object:
-    """Return what tells the server of an open connection from others behind the same alias.
-
-    The peer that a balancing engine chose, or the address that PostgreSQL's library connected to;
-    None where only the alias is known.
-    """
-    info = getattr(connection.connection, "info", None)
-    return getattr(connection, "peer", None) or getattr(info, "hostaddr", None)
 
 
 def _row(connection: BaseDatabaseWrapper, query: str) -> Any:
