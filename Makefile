@@ -20,7 +20,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 ARGS ?=
 
-.PHONY: help demo test bench races docs clean
+.PHONY: help demo test bench races consistency docs clean
 
 .PHONY: help demo test bench offload docs clean
 
@@ -32,6 +32,8 @@ help:
 	@echo 'make races           sessions of several processes at every bad moment, ours and django-distributed'
 
 	@echo 'make offload         how many reads followers take, in seven minutes; ARGS=--seconds=15 for less'
+
+	@echo 'make consistency     what many clients read while followers lag and die, for some minutes'
 	@echo 'make docs            the documentation, in .tox/html'
 	@echo 'make clean           remove what the above made'
 
@@ -59,12 +61,16 @@ races: .venv-races/ready
 offload: .venv-benchmark/ready
 	.venv-benchmark/bin/python -m benchmarks.offload $(ARGS)
 
+consistency: .venv-consistency/ready
+	@.ci/debian
+	.venv-consistency/bin/python -m tests.consistency $(ARGS)
+
 docs: .venv-tox/ready
 	.venv-tox/bin/tox run -e docs
 	@echo 'Open .tox/html/index.html'
 
 clean:
-	rm -rf .venv-demo .venv-tox .venv-benchmark .venv-races .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv-demo .venv-tox .venv-benchmark .venv-races .venv-consistency .tox .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 .venv-tox/ready: pyproject.toml
 	$(virtual_environment)
