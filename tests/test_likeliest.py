@@ -1,5 +1,6 @@
 """Which follower is asked for a position, and who reads where it has not reached it."""
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from django.db import connections, transaction
 from django_replicas.conf import get_config
 from django_replicas.followers import Followers
 from django_replicas.knowledge import Replayed
-from django_replicas.positions import WalPosition
+from django_replicas.positions import Positions, Told, WalPosition
 
 SOUGHT = WalPosition(1, 100)
 PAST_IT = WalPosition(0, 100)
@@ -23,6 +24,40 @@ class Clock:
         return self.now
 
 
+class Referable(sqlite3.Connection):
+    """A connection that can be remembered by a weak reference, as those of servers can."""
+
+
+class NeverPast(Positions):
+    """What SQLite would tell if it had positions: that it is behind."""
+
+    def written(self, connection, *, flushed):
+        raise NotImplementedError
+
+    def told(self, connection):
+        return Told("one", BEHIND)
+
+
+@pytest.fixture(autouse=True)
+def positions(monkeypatch, databases_are):
+    """Have followers with positions, which say that they are behind."""
+    monkeypatch.setattr("django_replicas.positions.VENDORS", {"sqlite": NeverPast()})
+    entries = {alias: connections.settings[alias] for alias in ("replica1", "replica2")}
+    databases_are(
+        **{
+            alias: {**entry, "OPTIONS": {**entry["OPTIONS"], "factory": Referable}}
+            for alias, entry in entries.items()
+        }
+    )
+
+
+def learn(replayed, alias, position, server="one"):
+    """Have a follower tell its position, on this thread's connection."""
+    connections[alias].ensure_connection()
+    driver = connections[alias].connection
+    return replayed.learn(alias, driver, Told(server, position), replayed.now(), SOUGHT)
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -30,7 +65,7 @@ def clock():
 
 @pytest.fixture
 def replayed(clock):
-    """What is known of two followers that, being SQLite, never say that they have a position."""
+    """What is known of the two."""
     return Replayed(SECONDS, clock)
 
 
@@ -43,7 +78,7 @@ def followers(replayed):
 
 def test_a_follower_that_is_known_to_be_past_the_mark_stands_in(followers, replayed):
     """Where the one whose turn it was is behind, the leader is not needed."""
-    replayed.learn("replica2", None, PAST_IT, SOUGHT)
+    learn(replayed, "replica2", PAST_IT)
     assert followers.choose(sought=SOUGHT) == "replica2"
     assert replayed.misses("replica1") == 1
 
@@ -52,26 +87,28 @@ def test_nobody_stands_in_whom_nothing_is_known_of(followers, replayed):
     """Only one is asked."""
     assert followers.choose(sought=SOUGHT) is None
     assert connections["replica2"].connection is None
-    replayed.learn("replica2", None, BEHIND, SOUGHT)
+    learn(replayed, "replica2", BEHIND)
     assert followers.choose(sought=SOUGHT) is None
 
 
 def test_another_server_behind_the_alias_does_not_stand_in(followers, replayed):
     """What is known is known of one server."""
-    replayed.learn("replica2", "10.0.0.1", PAST_IT, SOUGHT)
+    learn(replayed, "replica2", PAST_IT)
+    connections["replica2"].close()
     assert followers.choose(sought=SOUGHT) is None
 
 
 def test_a_follower_in_a_transaction_does_not_stand_in(followers, replayed):
     """It may see only what there was when it began."""
-    replayed.learn("replica2", None, PAST_IT, SOUGHT)
+    learn(replayed, "replica2", PAST_IT)
     with transaction.atomic(using="replica2"):
         assert followers.choose(sought=SOUGHT) is None
 
 
 def test_a_follower_that_is_gone_does_not_stand_in(followers, replayed, monkeypatch, tmp_path):
     """Then the leader reads."""
-    replayed.learn("replica2", None, PAST_IT, SOUGHT)
+    learn(replayed, "replica2", PAST_IT)
+    connections["replica2"].close()
     gone = str(tmp_path / "gone" / "file.sqlite3")
     monkeypatch.setitem(connections.settings["replica2"], "NAME", gone)
     assert followers.choose(sought=SOUGHT) is None
@@ -79,7 +116,7 @@ def test_a_follower_that_is_gone_does_not_stand_in(followers, replayed, monkeypa
 
 def test_who_was_behind_is_not_asked_again_only_because_time_has_passed(followers, replayed, clock):
     """A unit whose mark may be on no other follower would pay for it with the leader."""
-    replayed.learn("replica1", None, BEHIND, SOUGHT)
+    learn(replayed, "replica1", BEHIND)
     clock.now = SECONDS
     assert followers.choose(sought=SOUGHT) is None
     assert (replayed.past_misses("replica1"), replayed.past_misses("replica2")) == (1, 1)
@@ -87,9 +124,9 @@ def test_who_was_behind_is_not_asked_again_only_because_time_has_passed(follower
 
 def test_who_was_behind_is_asked_again_when_another_follower_stands_in(followers, replayed, clock):
     """So it comes back when it has caught up, and costs nobody the leader until then."""
-    replayed.learn("replica1", None, BEHIND, SOUGHT)
+    learn(replayed, "replica1", BEHIND)
     clock.now = SECONDS
-    replayed.learn("replica2", None, PAST_IT, SOUGHT)
+    learn(replayed, "replica2", PAST_IT)
     assert followers.choose(sought=SOUGHT) == "replica2"
     assert replayed.misses("replica1") == 2
     assert followers.choose(sought=SOUGHT) == "replica2"
@@ -98,14 +135,14 @@ def test_who_was_behind_is_asked_again_when_another_follower_stands_in(followers
 
 def test_who_is_behind_a_later_mark_serves_earlier_ones(followers, replayed):
     """It need not be asked for them, nor need anybody else."""
-    replayed.learn("replica1", None, BEHIND, SOUGHT)
+    learn(replayed, "replica1", BEHIND)
     assert followers.choose(sought=WalPosition(1, 99)) == "replica1"
     assert connections["replica2"].connection is None
 
 
 def test_who_has_caught_up_was_never_behind(followers, replayed):
     """Its turn comes as before."""
-    replayed.learn("replica1", None, BEHIND, SOUGHT)
-    replayed.learn("replica1", None, PAST_IT, SOUGHT)
+    learn(replayed, "replica1", BEHIND)
+    learn(replayed, "replica1", PAST_IT)
     assert followers.choose(sought=SOUGHT) == "replica1"
     assert replayed.past_misses("replica1") == 0

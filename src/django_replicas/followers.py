@@ -16,7 +16,7 @@ from .leaders import has_open_transaction, in_test_case
 from .liveness import Liveness
 from .measuring import Measurer
 from .own_connections import OVER_A_NETWORK
-from .positions import Position, Told, positions_of
+from .positions import Position, Told, may_have_positions, positions_of
 from .reasons import Answer, Reason
 from .signals import follower_caught_up, follower_down, follower_lags, follower_up
 from .sticky import client_here, ranked
@@ -86,6 +86,8 @@ class Followers:
     def has_replayed(self, alias: str, sought: Position) -> bool:
         """Tell whether what this thread's open connection to a follower reads has a position."""
         connection = connections[alias]
+        if not may_have_positions(connection):
+            return False
         if has_open_transaction(connection):
             return False  # It may see only what there was when it began.
         driver = connection.connection

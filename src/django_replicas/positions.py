@@ -266,6 +266,11 @@ def positions_of(connection: BaseDatabaseWrapper) -> Positions | None:
     return VENDORS.get(vendor_of(connection))
 
 
+def may_have_positions(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether there may be positions behind a connection, without asking anybody."""
+    return connection.vendor in {*VENDORS, "mysql"}
+
+
 def vendor_of(connection: BaseDatabaseWrapper) -> str:
     is_mariadb = connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False)
     return "mariadb" if is_mariadb else connection.vendor
