@@ -20,9 +20,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 ARGS ?=
 
-.PHONY: help demo test bench races consistency docs clean
-
-.PHONY: help demo test bench offload docs clean
+.PHONY: help demo test bench offload races consistency docs clean
 
 help:
 	@echo 'make demo            a message board over real PostgreSQL replication, and what each router makes of it'
@@ -30,9 +28,7 @@ help:
 	@echo 'make test            every test on every Python and Django there is here, lint, types, docs, package'
 	@echo 'make bench           the benchmarks'
 	@echo 'make races           sessions of several processes at every bad moment, ours and django-distributed'
-
 	@echo 'make offload         how many reads followers take, in seven minutes; ARGS=--seconds=15 for less'
-
 	@echo 'make consistency     what many clients read while followers lag and die, for some minutes'
 	@echo 'make docs            the documentation, in .tox/html'
 	@echo 'make clean           remove what the above made'

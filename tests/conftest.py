@@ -4,7 +4,9 @@ Every alias has the same tables, and in them one shelf and one book with primary
 the alias. ``Book.objects.get(pk=1).title`` is the alias that the read went to.
 """
 
+import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,11 +55,20 @@ LONG = {
 }
 
 
+NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
+NO_PYLIBMC = (
+    "pylibmc is missing: install libmemcached's headers (Debian: libmemcached-dev), and it."
+)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    has_pylibmc = find_spec("pylibmc") is not None or os.environ.get("CI") == "true"
     for item in items:
         if item.path.stem in LONG:
             item.add_marker(pytest.mark.long)
+        if item.path.stem in NEED_PYLIBMC and not has_pylibmc:
+            item.add_marker(pytest.mark.skip(NO_PYLIBMC))
 
 
 @pytest.fixture(scope="session")

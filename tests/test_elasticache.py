@@ -9,10 +9,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
 from threading import Barrier, Thread
 from types import SimpleNamespace
 
-import pylibmc
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.cache import InvalidCacheBackendError, caches
@@ -28,6 +28,12 @@ from servers.configuration_endpoint import ConfigurationEndpoint, entry, listing
 from servers.memcached import Memcached
 from servers.ports import free_port
 from servers.waiting import wait_until
+
+from .conftest import NO_PYLIBMC
+
+if os.environ.get("CI") != "true":
+    pytest.importorskip("pylibmc", reason=NO_PYLIBMC)
+pylibmc = import_module("pylibmc")
 
 PATH = "django_replicas.cache.elasticache."
 BINARY = (PATH + "ElastiCache", {})
