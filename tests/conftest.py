@@ -57,7 +57,7 @@ LONG = {
 
 NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
 NO_PYLIBMC = (
-    "pylibmc is missing: install libmemcached's headers (Debian: libmemcached-dev), and it."
+    "pylibmc is missing: install libmemcached-dev, and then pylibmc."
 )
 
 
