@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from servers.afterwards import Afterwards
 
@@ -23,7 +26,7 @@ class ServerError(RuntimeError):
 def owned(command: Sequence[str], *, as_nobody: bool = True) -> list[str]:
     """Return the command so that it ends with us, and runs as `nobody` where we are root.
 
-    The kernel interrupts it when the *thread* that started it ends: start servers on one that
+    The kernel interrupts it when the *thread* that started it ends: servers are started on one that
     stays. Where there is no `setpriv`, which is Linux's, ordinary users go without this.
     """
     options = [*AS_NOBODY] if as_nobody and os.geteuid() == 0 else []
@@ -59,6 +62,16 @@ def run(
         raise ServerError(f"{command[0]} failed:\n{done.stdout}")
 
 
+def _start(command: Sequence[str], **options: Any) -> "subprocess.Popen[Any]":
+    """Start a program on a thread that ends when we do, whoever asks for it."""
+    return _starter(os.getpid()).submit(lambda: subprocess.Popen(command, **options)).result()
+
+
+@cache
+def _starter(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, f"starts servers of {process}")
+
+
 class ServerProcess:
     """A running server and the children that it forks.
 
@@ -80,7 +93,7 @@ class ServerProcess:
         self._family, held_by_family = os.pipe()
         try:
             with log.open("ab") as output:
-                self._popen = subprocess.Popen(
+                self._popen = _start(
                     owned(command, as_nobody=as_nobody),
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -4,12 +4,15 @@ Every alias has the same tables, and in them one shelf and one book with primary
 the alias. ``Book.objects.get(pk=1).title`` is the alias that the read went to.
 """
 
+import asyncio
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
@@ -62,9 +65,7 @@ LONG = {
 
 
 NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
-NO_PYLIBMC = (
-    "pylibmc is missing: install libmemcached-dev, and then pylibmc."
-)
+NO_PYLIBMC = "pylibmc is missing: install libmemcached-dev, and then pylibmc."
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -141,6 +142,14 @@ def databases_are(monkeypatch):
         forget_connections()
 
     def forget_connections():
+        forget_those_of_this_thread()
+        with ThreadPoolExecutor(1) as pool:
+            # asgiref keeps one thread for all that is awaited outside of requests.
+            forget_there = sync_to_async(forget_those_of_this_thread)
+            pool.submit(lambda: asyncio.run(forget_there())).result()
+
+    def forget_those_of_this_thread():
+        _of_this_thread.by_alias.clear()
         for connection in connections.all(initialized_only=True):
             if connection.alias in aliases:
                 connection.close()
