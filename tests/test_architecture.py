@@ -38,7 +38,8 @@ STOREYS = [
     {"cache/clients", "cache/options"},
     {"cache/libraries"},
     {"cache/elasticache"},
-    {"sessions/outcomes", "stores/codec", "stores/protocol", "stores/signing", "units", "writes"},
+    {"sessions/outcomes", "stores/codec", "stores/protocol", "units", "writes"},
+    {"stores/signing"},
     {
         "measuring",
         "origins",

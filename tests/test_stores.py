@@ -280,6 +280,22 @@ def test_no_fallback_is_later_than_pin_seconds():
     assert mark == Mark(NOW + 15, AT, NOW + 15)
 
 
+@pytest.mark.parametrize("text", ["x1.1", "p1.", "m" + "+".join(f"{n}-1" for n in range(101))])
+def test_a_position_that_cannot_be_read_is_a_deadline(text):
+    """Another version of ours may have written it: the leader answers until its fallback."""
+    later = math.ceil(NOW) + 5
+    assert load(signed({"default": f"0:{later}:{text}"})) == {"default": Mark(float(later))}
+
+
+def test_marks_that_no_cookie_could_hold_are_carried_as_deadlines():
+    """Browsers drop longer ones, and so should we."""
+    domains = {10**9 + domain: 10**19 for domain in range(200)}
+    marks = {"default": Mark(0, GtidPosition(domains), NOW + 9)}
+    cookie = saved(marks)
+    assert len(cookie.value) < 200
+    assert load(cookie.value) == {"default": Mark(NOW + 9.5)}
+
+
 @pytest.mark.parametrize("tail", [":5", ":5:", ":5:p1", ":x:p1.1", ":5:p1.1:", "::p1.1", ":5:x1.1"])
 def test_what_is_nearly_a_position_is_dropped(tail):
     """With the whole mark, unless its deadline can be read."""

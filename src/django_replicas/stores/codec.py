@@ -71,7 +71,8 @@ def _mark_in(text: str, replica_set: ReplicaSet, now: float) -> Mark:
     deadline = min(float(match["deadline"]), latest)
     position = position_from(match["position"] or "")
     if position is None:
-        return Mark(deadline)
+        # Of another version of ours, or longer than any that is read.
+        return Mark(max(deadline, min(float(match["fallback"] or 0), latest)))
     mark = Mark(deadline, position, min(float(match["fallback"]), latest))
     return mark if _end_of_position(mark, replica_set) > now else Mark(deadline)
 

@@ -11,8 +11,8 @@ from django.utils.cache import patch_vary_headers
 from django_replicas.conf import get_config
 from django_replicas.marks import Marks
 
-from .codec import as_text, last_of, marks_in
-from .signing import signed, unsigned
+from .codec import last_of, marks_in
+from .signing import signed_marks, unsigned
 
 
 class CookieStore:
@@ -31,12 +31,12 @@ class CookieStore:
     def save(self, request: HttpRequest, response: HttpResponseBase, marks: Marks) -> None:
         cookie = get_config().cookie
         now = self._clock()
-        text = as_text(marks, now)
-        if not text:
+        value = signed_marks(marks, now)
+        if not value:
             return
         response.set_cookie(
             cookie.name,
-            signed(text),
+            value,
             path=cookie.path,
             domain=cookie.domain,
             secure=request.is_secure() if cookie.secure is None else cookie.secure,

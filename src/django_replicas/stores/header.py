@@ -10,8 +10,8 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django_replicas.conf import get_config
 from django_replicas.marks import Marks
 
-from .codec import as_text, marks_in
-from .signing import signed, unsigned
+from .codec import marks_in
+from .signing import signed_marks, unsigned
 
 
 class HeaderStore:
@@ -28,11 +28,11 @@ class HeaderStore:
         return marks_in(text, self._clock())
 
     def save(self, request: HttpRequest, response: HttpResponseBase, marks: Marks) -> None:
-        text = as_text(marks, self._clock())
-        if not text:
+        value = signed_marks(marks, self._clock())
+        if not value:
             return
         name = get_config().mark_header
-        response.headers[name] = signed(text)
+        response.headers[name] = value
         patch_vary_headers(response, [name])
         # A stored copy would give others this client's mark, and the client an older one back.
         # Django's own cache middleware goes by "private" alone.

@@ -8,6 +8,10 @@ from django.core.signing import BadSignature, Signer, b64_encode
 from django.utils.crypto import salted_hmac
 from django.utils.encoding import force_bytes
 
+from django_replicas.marks import Marks
+
+from .codec import as_text
+
 # The longest cookie that browsers keep, and less than servers take of one header.
 LONGEST = 4096
 
@@ -15,6 +19,18 @@ LONGEST = 4096
 def signed(text: str) -> str:
     """Return text that a client may carry and not change."""
     return _signer().sign(text)
+
+
+def signed_marks(marks: Marks, now: float) -> str:
+    """Return what carries the marks that are not past, empty where none is left.
+
+    Where positions are so many that it would be dropped for its length, deadlines stand for them.
+    """
+    text = as_text(marks, now)
+    value = signed(text) if text else ""
+    if len(value) <= LONGEST:
+        return value
+    return signed(as_text({each: mark.without_position() for each, mark in marks.items()}, now))
 
 
 def unsigned(value: str | None) -> str | None:
