@@ -135,6 +135,22 @@ def test_it_goes_on_in_a_forked_process():
     assert subprocess.run(command, timeout=60, check=False).returncode == 7
 
 
+def test_where_no_thread_can_be_started(line, monkeypatch):
+    """It is an error of the database's, and nothing is left that could be shut down later."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    watch = Watch()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OperationalError, match="No thread"), watch.at_most(1, line[0].fileno()):
+            pass
+    assert not watch._waited_for
+    with watch.at_most(0.01, line[0].fileno()):
+        assert line[0].recv(1) == b""
+
+
 # Databases
 
 

@@ -20,6 +20,7 @@ from django_replicas.marking import marks_so_far, take_marks
 from django_replicas.marks import Mark
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.pinning import UnitOfWork
+from django_replicas.positions import WalPosition
 from django_replicas.reasons import Reason
 from django_replicas.units import Unit, current_unit
 from servers.mariadb import MariaDBNotFound, Server
@@ -502,6 +503,95 @@ def test_marks_travel_in_text(site, marks):
     with Job(sent[0]):
         assert read()[1] is Reason.FOLLOWER
     assert visit("GET", jar)[0].endswith(Reason.FOLLOWER)
+
+
+@pytest.mark.usefixtures("site")
+def test_another_thread_of_the_unit_asks_on_its_own_connection(site, databases_are, settings):
+    """It may be open, and lead to another server: what this thread was told says nothing there."""
+    settings.REPLICAS = {"SETS": {"default": ["replica1"]}, "TRACE": True}
+    site.followers[1].pause_replay()
+    marks = written()
+    wait_until(lambda: site.followers[0].has_replayed(site.position()), "one has replayed")
+    answers = []
+
+    def work():
+        connections["replica1"].ensure_connection()
+        answers.append(read())
+        connections.close_all()
+
+    with unit_with(marks):
+        assert read() == ("replica1", Reason.FOLLOWER)
+        connections.settings["replica1"]["PORT"] = str(site.followers[1].port)
+        thread = threading.Thread(target=bind(work))
+        thread.start()
+        thread.join()
+    assert answers[0][0] == "default"
+
+
+@pytest.mark.usefixtures("site")
+def test_a_connection_that_was_idle_for_long_is_opened_again(site, marks, settings):
+    """Its server closed it, and is well: nobody leaves it alone for that."""
+    settings.REPLICAS = {"SETS": {"default": ["replica1"]}, "TRACE": True}
+    site.followers[0].resume_replay()
+    wait_until(lambda: site.followers[0].has_replayed(site.position()), "it has replayed")
+    with unit_with(marks):
+        assert read() == ("replica1", Reason.FOLLOWER)
+    site.followers[0].execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
+    )
+    with unit_with(written()):
+        wait_until(lambda: site.followers[0].has_replayed(site.position()), "it has replayed")
+        assert read() == ("replica1", Reason.FOLLOWER)
+
+
+def test_a_frozen_follower_is_found_by_the_health_check(site, settings):
+    """Units without marks wait for it no longer than others."""
+    settings.REPLICAS = {"SETS": {"default": ["replica1"]}, "TRACE": True, "CHECK_TIMEOUT": 0.2}
+    connection = connections["replica1"]
+    connection.ensure_connection()
+    connection.health_check_enabled, connection.health_check_done = True, False
+    connection.settings_dict["OPTIONS"]["connect_timeout"] = 2
+    site.followers[0].freeze()
+    with unit_with({}):
+        assert read() == ("default", Reason.NO_FOLLOWER)
+
+
+def test_a_follower_that_refuses_serves_when_the_fallback_is_past(site, settings):
+    """As it would if there were no positions."""
+    settings.REPLICAS = {"SETS": {"default": ["replica1"]}, "TRACE": True}
+    marks = written()
+    site.leader.execute("REVOKE EXECUTE ON FUNCTION pg_last_wal_replay_lsn() FROM PUBLIC")
+    site.wait_for_replay()
+    try:
+        with unit_with(marks):
+            assert read() == ("default", Reason.MARKED)
+        past = {"default": marks["default"]._replace(fallback=time.time() - 1)}
+        with unit_with(past):
+            assert read() == ("replica1", Reason.FOLLOWER)
+    finally:
+        site.leader.execute("GRANT EXECUTE ON FUNCTION pg_last_wal_replay_lsn() TO PUBLIC")
+        site.wait_for_replay()
+    with unit_with(past):
+        assert read() == ("replica1", Reason.FOLLOWER)
+
+
+async def test_a_block_on_an_event_loop_asks_nobody():
+    """Marked or not, what would have to wait goes to the leader."""
+    marked = unit_with({"default": Mark(0, WalPosition(1, 5), time.time() + 9)})
+    with marked, follower("default"):
+        assert read() == ("default", Reason.EVENT_LOOP)
+
+
+@pytest.mark.usefixtures("site")
+def test_what_is_routed_first_and_written_later_is_in_the_mark(settings):
+    """With ``WRITES_AT: "routing"`` a job may be queued between the two."""
+    settings.REPLICAS = {**settings.REPLICAS, "WRITES_AT": "routing"}
+    with unit_of_work() as block:
+        router.db_for_write(Book)
+        early = marks_so_far(block.unit)["default"]
+        write()
+        late = take_marks(block.unit)["default"]
+    assert late.position.lsn > early.position.lsn
 
 
 # MariaDB

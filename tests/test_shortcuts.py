@@ -221,3 +221,13 @@ def test_unit_of_a_thread_alone_has_none(settings):
 
     assert task() == "new"
     assert asked() == "default"
+
+
+def test_a_follower_that_is_connected_to_anew_is_found_out(monkeypatch, tmp_path):
+    """Closed inside the unit, its connection may be opened to a server that is gone."""
+    with unit_of_work(role="follower"):
+        alias = router.db_for_read(Book)
+        assert router.db_for_read(Book) == alias
+        connections[alias].close()
+        monkeypatch.setitem(connections[alias].settings_dict, "NAME", str(tmp_path / "no" / "file"))
+        assert router.db_for_read(Book) == "default"

@@ -1,13 +1,16 @@
 """Which follower of a set: one that can be reached, found where the read is about to go."""
 
 import logging
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from django.core.signals import setting_changed
 from django.db import Error, InterfaceError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import SETTINGS, get_config
 from .hangup import hung_up_after
@@ -44,25 +47,35 @@ class Followers:
         self._lock = threading.Lock()
         self._replayed = replayed or Replayed(replica_set.check_interval)
         self._lagging: set[str] = set()
+        self._mute: set[str] = set()
         self._measurer = self._make_measurer(clock)
 
-    def choose(self, first: str | None = None, sought: Position | None = None) -> str | None:
+    def choose(
+        self, first: str | None = None, sought: Position | None = None, fallback: float = math.inf
+    ) -> str | None:
         """Return a follower whose connection in this thread is open and healthy, or None.
 
         *first* is asked before the others, and one that was down and may be tried again before
         those that are up. Those that cannot be reached are left alone for the set's downtime, those
         that are further behind than ``MAX_LAG`` for as long as they are. It has replayed the
-        position that is *sought*: it is known to, or says so. Only one is asked.
+        position that is *sought*: it is known to, or says so. Only one is asked. One that refuses
+        to say is good from *fallback* on, in seconds since the epoch.
         """
         in_turn = self._in_turn(first)
         if sought is not None:
             in_turn = self._likeliest_first(in_turn, sought)
         for alias in in_turn:
             if self.is_near(alias) and self.opens(alias):
-                if sought is None or self.has_replayed(alias, sought):
+                if sought is None or self.serves(alias, sought, fallback):
                     return alias
                 return self._known_to_have(sought, in_turn)
         return None
+
+    def serves(self, alias: str, sought: Position, fallback: float) -> bool:
+        """Tell whether a follower has what is *sought*, or will not say and *fallback* is past."""
+        if self.has_replayed(alias, sought):
+            return True
+        return alias in self._mute and time.time() >= fallback
 
     def _likeliest_first(self, in_turn: list[str], sought: Position) -> list[str]:
         """Put last those that were behind when they were asked, unless they have this position.
@@ -90,32 +103,46 @@ class Followers:
             return False
         if has_open_transaction(connection):
             return False  # It may see only what there was when it began.
-        driver = connection.connection
-        if self._replayed.has(alias, driver, sought):
-            return True
-        asked = self._replayed.now()
+        is_known = self._replayed.has(alias, connection.connection, sought)
+        return is_known or self._says_that_it_has_replayed(alias, sought)
+
+    def _says_that_it_has_replayed(self, alias: str, sought: Position, again: bool = True) -> bool:
+        connection = connections[alias]
+        driver, asked = connection.connection, self._replayed.now()
         try:
-            with hung_up_after(connection, self._set.check_timeout):
-                positions = positions_of(connection)
-                told = Told() if positions is None else positions.told(connection)
+            told = self._ask(connection)
         except (OperationalError, InterfaceError) as error:
             connection.close()
+            was_late = self._replayed.now() - asked >= self._set.check_timeout
+            # Servers close connections that were idle for long, and are well.
+            if again and not was_late and self.opens(alias):
+                return self._says_that_it_has_replayed(alias, sought, again=False)
             self._went_down(alias, error)
             return False
         except Error as error:
             self._does_not_tell(alias, error)
             told = Told()
+        else:
+            self._mute.discard(alias)
         return self._replayed.learn(alias, driver, told, asked, sought)
 
+    def _ask(self, connection: BaseDatabaseWrapper) -> Told:
+        with hung_up_after(connection, self._set.check_timeout):
+            positions = positions_of(connection)
+            return Told() if positions is None else positions.told(connection)
+
     def _does_not_tell(self, alias: str, error: Error) -> None:
-        if self._replayed.misses(alias) == 0:
-            logger.warning(
-                "Follower %r of %r does not tell its position, so that users who wrote read the "
-                "leader: %s",
-                alias,
-                self._set.leader,
-                error,
-            )
+        if alias in self._mute:
+            return
+        self._mute.add(alias)
+        logger.warning(
+            "Follower %r of %r does not tell its position, so that users read the leader for %g "
+            "seconds after they wrote: %s",
+            alias,
+            self._set.leader,
+            self._set.pin_seconds,
+            error,
+        )
 
     def opens(self, alias: str) -> bool:
         """Tell whether this thread's connection to a follower is open and healthy now."""
@@ -175,10 +202,7 @@ class Followers:
     def _opens(self, alias: str) -> bool:
         connection = connections[alias]
         try:
-            if connection.errors_occurred:
-                # Outside HTTP nothing else would look at it again.
-                connection.close_if_unusable_or_obsolete()
-            connection.close_if_health_check_failed()
+            self._close_if_unusable(connection)
             connection.ensure_connection()
         except Error as error:
             self._went_down(alias, error)
@@ -187,6 +211,16 @@ class Followers:
             logger.info("Follower %r of %r is back.", alias, self._set.leader)
             follower_up.send_robust(self, alias=alias, leader=self._set.leader)
         return True
+
+    def _close_if_unusable(self, connection: Any) -> None:
+        is_checked = connection.health_check_enabled and not connection.health_check_done
+        if connection.connection is None or not (is_checked or connection.errors_occurred):
+            return
+        with hung_up_after(connection, self._set.check_timeout):
+            if connection.errors_occurred:
+                # Outside HTTP nothing else would look at it again.
+                connection.close_if_unusable_or_obsolete()
+            connection.close_if_health_check_failed()
 
     def _make_measurer(self, clock: Callable[[], float]) -> Measurer | None:
         limit = self._set.max_lag
@@ -262,17 +296,23 @@ def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
     opened, and in a ``TestCase``, whose rows no follower has, the answer is the leader, and nothing
     is settled.
     """
-    if on_event_loop():
-        return replica_set.leader, Reason.EVENT_LOOP
-    if in_test_case(replica_set.leader):
-        return replica_set.leader, Reason.TRANSACTION
+    if (answer := _leader_at_any_rate(replica_set.leader)) is not None:
+        return answer
     followers = followers_of(replica_set)
-    chosen = followers.choose(first=state.named, sought=state.sought)
+    chosen = followers.choose(state.named, state.sought, state.fallback)
     if chosen is not None:
-        return state.settle((chosen, Reason.FOLLOWER))
+        state.asked += (connections[chosen].connection,)
+        state.settle((chosen, Reason.FOLLOWER))
+        return settled_here(replica_set, state)
     is_behind = state.sought is not None and followers.those_up()
     reason = Reason.MARKED if is_behind else Reason.NO_FOLLOWER
     return state.settle((replica_set.leader, reason))
+
+
+def _leader_at_any_rate(leader: str) -> Answer | None:
+    if on_event_loop():
+        return leader, Reason.EVENT_LOOP
+    return (leader, Reason.TRANSACTION) if in_test_case(leader) else None
 
 
 def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
@@ -282,6 +322,8 @@ def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
     unit.is_marked(leader)
     if state.sought is None:
         return state.settled or settle(replica_set, state)
+    if (answer := _leader_at_any_rate(leader)) is not None:
+        return answer
     chosen = followers_of(replica_set).choose(first=state.named)
     if chosen is None:
         return leader, Reason.NO_FOLLOWER
@@ -301,7 +343,7 @@ def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
     if (
         reason is Reason.FOLLOWER
         and not state.untried
-        and connections[alias].connection is None
+        and connections[alias].connection not in state.asked
         and not _serves_here(replica_set, state, alias)
     ):
         answer = state.settled = (replica_set.leader, Reason.NO_FOLLOWER)
@@ -310,9 +352,12 @@ def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
 
 def _serves_here(replica_set: ReplicaSet, state: SetState, alias: str) -> bool:
     followers = followers_of(replica_set)
-    if not followers.opens(alias):
-        return False
-    return state.sought is None or followers.has_replayed(alias, state.sought)
+    serves = followers.opens(alias) and (
+        state.sought is None or followers.serves(alias, state.sought, state.fallback)
+    )
+    if serves:
+        state.asked += (connections[alias].connection,)
+    return serves
 
 
 def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:

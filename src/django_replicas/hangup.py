@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context
 from itertools import count
 
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -28,7 +29,8 @@ class Watch:
         self._clock = clock
         self._numbers = count()
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+            os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
@@ -39,7 +41,10 @@ class Watch:
 
     @contextmanager
     def at_most(self, seconds: float, file: int) -> Iterator[None]:
-        """Shut down the socket *file* once the block has lasted so many seconds."""
+        """Shut down the socket *file* once the block has lasted so many seconds.
+
+        Raises ``OperationalError`` where no thread can be started that would do it.
+        """
         number = next(self._numbers)
         self._note(number, file, self._clock() + seconds)
         try:
@@ -55,12 +60,19 @@ class Watch:
             self._waited_for[number] = file
             heapq.heappush(self._deadlines, (deadline, number))
             if not self._is_running:
-                # In a context of its own: threads of free-threaded Python inherit ours.
-                run = Context().run
-                threading.Thread(target=run, args=(self._watch,), daemon=True).start()
-                self._is_running = True
+                self._start(number)
             elif self._wakes_at is None or deadline < self._wakes_at:
                 self._changed.notify()
+
+    def _start(self, number: int) -> None:
+        # In a context of its own: threads of free-threaded Python inherit ours.
+        thread = threading.Thread(target=Context().run, args=(self._watch,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # No more threads, or the interpreter is ending.
+            del self._waited_for[number]
+            raise OperationalError("No thread can be started to end the wait.") from error
+        self._is_running = True
 
     def _watch(self) -> None:
         with self._changed:
@@ -96,7 +108,8 @@ def hung_up_after(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[N
     Then the driver raises what it raises for a lost connection. Drivers that do not tell their
     socket wait as long as they do by themselves: psycopg, mysqlclient and PyMySQL tell it.
     """
-    file = _file_of(connection.connection)
+    with connection.wrap_database_errors:
+        file = _file_of(connection.connection)
     if file is None:
         yield
         return

@@ -7,6 +7,7 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import get_config
+from .hangup import hung_up_after
 from .leaders import connection_of_this_thread, has_open_transaction
 from .liveness import Liveness
 from .marks import Mark, Marks, merge
@@ -88,10 +89,12 @@ def _position(replica_set: ReplicaSet, connection: BaseDatabaseWrapper) -> Posit
     if not liveness.may_try(leader):
         return None
     try:
+        connection.ensure_connection()
         positions = positions_of(connection)
         if positions is None:
             return None
-        position = positions.written(connection, flushed=replica_set.mark_position == "flushed")
+        with hung_up_after(connection, replica_set.check_timeout):
+            position = positions.written(connection, flushed=replica_set.mark_position == "flushed")
         problem = None if position else "it keeps no log that followers could replay"
     except Error as error:
         position, problem = None, str(error).strip()

@@ -41,11 +41,14 @@ class Position(ABC):
         """Return text that ``position_from`` reads; every letter of it may stand in a cookie."""
 
 
+UNKNOWN_TIMELINE = 0
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class WalPosition(Position):
     """PostgreSQL's: a byte of the write-ahead log on a timeline.
 
-    Timeline 0 stands for that of a standby, which an ordinary role cannot know.
+    ``UNKNOWN_TIMELINE`` stands for that of a standby, which an ordinary role cannot know.
     """
 
     letter: ClassVar[str] = "p"
@@ -59,7 +62,7 @@ class WalPosition(Position):
     def is_in(self, replayed: Position) -> bool:
         return (
             isinstance(replayed, WalPosition)
-            and replayed.timeline in {0, self.timeline}
+            and replayed.timeline in {UNKNOWN_TIMELINE, self.timeline}
             and replayed.lsn >= self.lsn
         )
 
@@ -190,12 +193,9 @@ class PostgreSQL(Positions):
     """
     FLUSHED = WRITTEN.format(inserted="current_setting('synchronous_commit') = 'off'")
     INSERTED = WRITTEN.format(inserted="true")
-    # A follower that was promoted no longer replays; it is of use to marks of its own timeline.
+    # What is not in recovery replays nothing: it was promoted, or is another system altogether.
     REPLAYED = """
-        SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                    ELSE pg_current_wal_flush_lsn() END::text,
-               CASE WHEN pg_is_in_recovery() THEN '00000000'
-                    ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END,
+        SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END::text,
                concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
     """
 
@@ -206,8 +206,8 @@ class PostgreSQL(Positions):
         return WalPosition(_timeline(file), end_of_record(lsn, segment) if inserted else lsn)
 
     def told(self, connection: BaseDatabaseWrapper) -> Told:
-        text, file, server = _row(connection, self.REPLAYED)
-        return Told(server, text and WalPosition(_timeline(file), lsn_of(text)))
+        text, server = _row(connection, self.REPLAYED)
+        return Told(server, text and WalPosition(UNKNOWN_TIMELINE, lsn_of(text)))
 
 
 WAL_PAGE = 8192

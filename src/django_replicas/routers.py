@@ -4,7 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
@@ -27,7 +27,7 @@ from .readers import tables_of
 from .reasons import Answer, Decision, Reason
 from .recency import get_recency, key_of
 from .session_keys import key_now
-from .shortcuts import Shortcut, this_thread
+from .shortcuts import Nowhere, Shortcut, this_thread
 from .signals import routed
 from .topology import ReplicaSet
 from .units import (
@@ -128,6 +128,7 @@ class ReplicaRouter(LeaderObserver):
             and (model is last.model or model not in last.leader_models)
             and not hints
             and last.router is self
+            and last.follower.connection is last.driver
             and last.config is conf.loaded
             and not running_loop()
         ):
@@ -170,6 +171,8 @@ class ReplicaRouter(LeaderObserver):
                 leader_models=config.leader_models,
                 alias=answer[0],
                 tally=tally,
+                follower=(follower := Nowhere if answer[0] == leader else connections[answer[0]]),
+                driver=follower.connection,
             )
         return answer[0]
 
@@ -243,11 +246,21 @@ class ReplicaRouter(LeaderObserver):
         if statement is READ:
             return
         config = get_config()
-        if config.writes_at != "execution" or connection.alias not in config.topology.by_leader:
+        if connection.alias not in config.topology.by_leader:
+            return
+        if config.writes_at != "execution":
+            self._meet_end_of_write(connection)
             return
         tables = statement.tables
         if tables is None or not tables <= config.leader_tables:
             self._meet_write(connection.alias, config, tables, connection)
+
+    def _meet_end_of_write(self, connection: BaseDatabaseWrapper) -> None:
+        """Owe again what was noted when it was routed, and is executed only now."""
+        unit = self.scope().unit
+        if unit is not None and unit.state_of(connection.alias).written:
+            after_statement(partial(unit.note_executed, connection.alias))
+            unit.note_write(connection.alias, connection)
 
     def _meet_write(
         self,

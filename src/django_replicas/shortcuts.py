@@ -22,7 +22,8 @@ class Shortcut:
     """A unit's settled answer and all that it hangs on; never shared by threads.
 
     It says nothing about reads with hints, about ``leader_models`` (``model`` is none of them) or
-    inside a transaction of ``connection``, the leader's.
+    inside a transaction of ``connection``, the leader's. Where a ``follower`` answers, it is by the
+    same ``driver``'s connection: another one may lead to another server.
     """
 
     router: object
@@ -35,20 +36,22 @@ class Shortcut:
     leader_models: "frozenset[type[Model]]"
     alias: str
     tally: Tally
+    follower: "BaseDatabaseWrapper | type[Nowhere]"
+    driver: object
 
 
-class _Nowhere:
-    """Stands where there is no shortcut, so that nobody has to ask whether there is one."""
+class Nowhere:
+    """Stands where there is no shortcut, or no follower, so that nobody has to ask for one."""
 
     scope = None
     connection = None
 
 
 class _ThisThread(threading.local):
-    shortcut: Shortcut = cast(Shortcut, _Nowhere)
+    shortcut: Shortcut = cast(Shortcut, Nowhere)
 
     def forget(self) -> None:
-        self.shortcut = cast(Shortcut, _Nowhere)
+        self.shortcut = cast(Shortcut, Nowhere)
 
 
 this_thread = _ThisThread()

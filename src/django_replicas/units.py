@@ -56,12 +56,16 @@ FOLLOWER = Role.FOLLOWER
 class SetState:
     """What one unit holds about one replica set.
 
-    ``sought`` is the position that its reads must have reached, and ``writers`` are the leader's
-    connections that it wrote on. ``latest`` is the mark that was made last, None where the unit
-    wrote since. ``untried`` tells that it settled on a follower only to see what would be answered.
+    ``sought`` is the position that its reads must have reached, ``fallback`` its deadline where a
+    follower does not tell; ``asked`` are the drivers' connections whose followers have it.
+    ``writers`` are the leader's connections that it wrote on. ``latest`` is the mark that was made
+    last, None where the unit wrote since. ``untried`` tells that it settled on a follower only to
+    see what would be answered.
     """
 
     __slots__ = (
+        "asked",
+        "fallback",
         "latest",
         "marked",
         "named",
@@ -77,12 +81,14 @@ class SetState:
     )
 
     def __init__(self, *, uncarried: bool = False, marked: bool | None = None) -> None:
+        self.asked: tuple[object, ...] = ()
         self.pins = 0
         self.new_pins = 0
         self.written = False
         self.uncarried = uncarried
         self.marked = marked
         self.sought: Position | None = None
+        self.fallback = 0.0
         self.latest: Mark | None = None
         self.writes = 0
         self.writers: tuple[BaseDatabaseWrapper, ...] = ()
@@ -253,7 +259,7 @@ class Unit:
                 self.version = object()  # So that nobody repeats the answer unasked.
                 return True
             mark = epochs.comparable(alias, marks.get(alias, NO_MARK))
-            state.sought = mark.position
+            state.sought, state.fallback = mark.position, mark.fallback
             state.marked = mark.is_before_deadline()
         return state.marked
 
@@ -280,8 +286,8 @@ class Unit:
 
     def hand_on(self, made: Marks) -> Marks:
         """Take *made* for what was owed; return it with the marks that the unit came with."""
-        self._marks = self.taken = merge(self.marks, made)
-        return self._marks
+        marks = self._marks = self.taken = merge(self.marks, made)
+        return marks
 
     def forget(self, *, keep_owed: bool = True) -> None:
         """Begin afresh: nothing pinned, written or marked, no follower chosen.

@@ -96,7 +96,8 @@ class Queue(Generic[J]):
         self._at_rest = at_rest
         self._forget()
         forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: _call(forget))
+        if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+            os.register_at_fork(after_in_child=lambda: _call(forget))
 
     def _forget(self) -> None:
         """Begin anew: in a forked child there are no threads, and the jobs are the parent's."""
