@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 
+class Nowhere:
+    """Stands where there is no shortcut, or no follower, so that nobody has to ask for one."""
+
+    scope = None
+    connection = None
+
+
 @dataclass(slots=True, eq=False)
 class Shortcut:
     """A unit's settled answer and all that it hangs on; never shared by threads.
@@ -36,15 +43,8 @@ class Shortcut:
     leader_models: "frozenset[type[Model]]"
     alias: str
     tally: Tally
-    follower: "BaseDatabaseWrapper | type[Nowhere]"
+    follower: BaseDatabaseWrapper | type[Nowhere]
     driver: object
-
-
-class Nowhere:
-    """Stands where there is no shortcut, or no follower, so that nobody has to ask for one."""
-
-    scope = None
-    connection = None
 
 
 class _ThisThread(threading.local):
