@@ -54,7 +54,7 @@ STOREYS = [
     {"clients", "shared_caches"},
     {"sticky"},
     {"conflicts", "followers", "marking", "recency", "stores/cache"},
-    {"stores/__init__"},
+    {"settling", "stores/__init__"},
     {"http", "jobs"},
     {"calls", "integrations/crum", "notebooks", "sessions/write_behind"},
     {"routers"},

@@ -34,10 +34,10 @@ from django_replicas import (
     get_replica,
     is_pinned,
     pin,
+    settling,
     unit_of_work,
     unpin_all,
 )
-from django_replicas import followers as followers_module
 from django_replicas.conf import get_config
 from django_replicas.followers import Followers, followers_of
 from django_replicas.liveness import Liveness
@@ -71,7 +71,7 @@ def clock(monkeypatch):
     def followers_by_clock(replica_set):
         return Followers(replica_set, Liveness(replica_set.downtime, clock))
 
-    monkeypatch.setattr(followers_module, "followers_of", followers_by_clock)
+    monkeypatch.setattr(settling, "followers_of", followers_by_clock)
     return clock
 
 

@@ -12,7 +12,6 @@ from .decorators import (
     with_followers,
     with_leaders,
 )
-from .followers import get_follower
 from .pinning import (
     bind,
     follower,
@@ -24,6 +23,7 @@ from .pinning import (
     unit_of_work,
     unpin_all,
 )
+from .settling import get_follower
 from .topology import populate_replicas
 
 master = leader

@@ -12,19 +12,17 @@ from django.core.signals import setting_changed
 from django.db import Error, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .conf import SETTINGS, get_config
+from .conf import SETTINGS
 from .hangup import hung_up_after
 from .knowledge import Replayed, epochs
-from .leaders import has_open_transaction, in_test_case
+from .leaders import has_open_transaction
 from .liveness import Liveness
 from .measuring import Measurer
 from .own_connections import OVER_A_NETWORK
 from .positions import Position, Told, may_have_positions, positions_of
-from .reasons import Answer, Reason
 from .signals import follower_caught_up, follower_down, follower_lags, follower_up
 from .sticky import client_here, ranked
 from .topology import ReplicaSet
-from .units import SetState, Unit, current_scope, leads, on_event_loop
 
 logger = logging.getLogger("django_replicas")
 
@@ -287,109 +285,3 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.followers")
-
-
-def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
-    """Choose the unit's follower, and keep to it; the leader where none is left.
-
-    Opens that follower's connection in this thread. On an event loop, where nothing may be
-    opened, and in a ``TestCase``, whose rows no follower has, the answer is the leader, and nothing
-    is settled.
-    """
-    if (answer := _leader_at_any_rate(replica_set.leader)) is not None:
-        return answer
-    followers = followers_of(replica_set)
-    chosen = followers.choose(state.named, state.sought, state.fallback)
-    if chosen is not None:
-        state.asked += (connections[chosen].connection,)
-        state.settle((chosen, Reason.FOLLOWER))
-        return settled_here(replica_set, state)
-    is_behind = state.sought is not None and followers.those_up()
-    reason = Reason.MARKED if is_behind else Reason.NO_FOLLOWER
-    return state.settle((replica_set.leader, reason))
-
-
-def _leader_at_any_rate(leader: str) -> Answer | None:
-    if on_event_loop():
-        return leader, Reason.EVENT_LOOP
-    return (leader, Reason.TRANSACTION) if in_test_case(leader) else None
-
-
-def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
-    """Answer with the unit's follower, also where it has not replayed what the unit must see."""
-    leader = replica_set.leader
-    state = unit.state_of(leader)
-    unit.is_marked(leader)
-    if state.sought is None:
-        return state.settled or settle(replica_set, state)
-    if (answer := _leader_at_any_rate(leader)) is not None:
-        return answer
-    chosen = followers_of(replica_set).choose(first=state.named)
-    if chosen is None:
-        return leader, Reason.NO_FOLLOWER
-    state.named = chosen
-    return chosen, Reason.FOLLOWER
-
-
-def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
-    """Return the unit's answer, once its follower is known to be reached from this thread too.
-
-    Where it cannot be, the unit goes on with the leader, which is never behind it.
-    """
-    answer = state.settled
-    if answer is None:
-        return settle(replica_set, state)
-    alias, reason = answer
-    if (
-        reason is Reason.FOLLOWER
-        and not state.untried
-        and connections[alias].connection not in state.asked
-        and not _serves_here(replica_set, state, alias)
-    ):
-        answer = state.settled = (replica_set.leader, Reason.NO_FOLLOWER)
-    return answer
-
-
-def _serves_here(replica_set: ReplicaSet, state: SetState, alias: str) -> bool:
-    followers = followers_of(replica_set)
-    serves = followers.opens(alias) and (
-        state.sought is None or followers.serves(alias, state.sought, state.fallback)
-    )
-    if serves:
-        state.asked += (connections[alias].connection,)
-    return serves
-
-
-def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
-    """Return the answer of a unit that has no end: it keeps to a follower while that answers."""
-    answer = state.settled
-    if answer is not None and answer[1] is Reason.FOLLOWER:
-        connection = connections[answer[0]]
-        is_open = connection.connection is not None and not connection.errors_occurred
-        if is_open and followers_of(replica_set).is_near(answer[0]):
-            return answer
-        state.named = answer[0]
-    state.settled = None
-    return settle(replica_set, state)
-
-
-def get_follower(alias: str) -> str:
-    """Return the alias of a follower of the set that *alias* leads, for ``using()``.
-
-    The same one for the whole unit of work; outside any unit each call chooses. Where no follower
-    is left it is the leader. On an event loop, where nothing may be tried, it is a follower that
-    is not known to be down, and the unit keeps to it if it proves to be up. Raises
-    ``UnknownSetError`` for a follower's alias and for one that is not in ``DATABASES``.
-    """
-    config = get_config()
-    if not leads(alias) or not config.enabled:
-        return alias
-    replica_set = config.topology.by_leader[alias]
-    unit = current_scope().unit or Unit()  # Also that of a follower() block outside any unit.
-    if not on_event_loop():
-        return settle_anyway(replica_set, unit)[0]
-    state = unit.state_of(alias)
-    if state.settled is not None:
-        return state.settled[0]
-    state.named = state.named or followers_of(replica_set).name()
-    return state.named or alias

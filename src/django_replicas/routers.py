@@ -12,7 +12,6 @@ from . import conf
 from .conf import Config, get_config, get_sound_config
 from .conflicts import watch_followers
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
-from .followers import settle_anyway, settled_for_now, settled_here
 from .instances import adopt, listen_for_stale_saves
 from .leaders import (
     LeaderObserver,
@@ -27,6 +26,7 @@ from .readers import tables_of
 from .reasons import Answer, Decision, Reason
 from .recency import get_recency, key_of
 from .session_keys import key_now
+from .settling import settle_anyway, settled_for_now, settled_here
 from .shortcuts import Nowhere, Shortcut, this_thread
 from .signals import routed
 from .topology import ReplicaSet

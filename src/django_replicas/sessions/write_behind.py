@@ -22,8 +22,8 @@ from django.utils import timezone
 from django.utils.crypto import get_random_string
 
 from django_replicas.conf import get_config
-from django_replicas.followers import get_follower
 from django_replicas.leaders import has_open_transaction
+from django_replicas.settling import get_follower
 
 from . import versions
 from .cells import PREFIX, CacheFailed, Cells, Kept, Shelf
