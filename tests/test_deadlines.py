@@ -35,10 +35,11 @@ def waiting_for(deadline):
 @pytest.fixture
 def work():
     work = Work()
+    before = threading.enumerate()
     yield work
     work.go_on.set()
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and thread.daemon:
+        if thread not in before:
             thread.join(LONG)
 
 
