@@ -21,7 +21,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler, load_backend
 
-from . import followers, leaders
+from . import leaders, settling
 from .conf import get_config, get_sound_config
 from .followers import forget_followers
 from .reasons import Answer, Decision, Reason
@@ -131,7 +131,7 @@ def shared_followers() -> Iterator[None]:
         _routing_afresh(),
         mock.patch.object(ConnectionHandler, "__getitem__", get_shared),
         mock.patch.object(leaders, "has_open_transaction", _is_in_transaction_of_its_own),
-        mock.patch.object(followers, "in_test_case", return_value=False),
+        mock.patch.object(settling, "in_test_case", return_value=False),
     ):
         try:
             yield
