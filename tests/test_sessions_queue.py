@@ -291,13 +291,14 @@ def test_a_connection_serves_what_is_due_together(make_queue):
         def __call__(self):
             go_on.wait(10)
 
-    queue = make_queue(1, at_rest=lambda: closed.append(len(notes)))
+    queue = make_queue(1, at_rest=lambda: closed.append(len(notes)), shortest=1)
     queue.submit("first", First())
     for name, failures in {"a": 0, "b": 1, "c": 0}.items():
         queue.submit(name, Noted(name, failures, notes))
     go_on.set()
+    wait_until(lambda: len(closed) == 2, "closed after the failure, and at rest")
     assert queue.drain(10) == 0
-    wait_until(lambda: len(closed) == 3, "closed after the failure, and at each rest")
+    wait_until(lambda: len(closed) == 3, "closed at rest again")
     assert closed == [2, 3, 4]
 
 
