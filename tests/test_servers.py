@@ -301,7 +301,7 @@ def test_nothing_remains_when_the_owner_dies(user, number):
     ) as owner:
         traces = Traces(Path(owner.stdout.readline().strip()))
         owner.send_signal(number)
-        owner.wait(20)
+        owner.wait(60)
 
     wait_until(lambda: traces.left() == [], "everything goes")
 
