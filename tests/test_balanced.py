@@ -583,3 +583,10 @@ def test_as_a_follower_without_a_peer(settings, lose):
     lose(*PEERS)
     with aliases(many=balanced(*PEERS)), unit_of_work():
         assert Book.objects.get(pk=1).title == "default"
+
+
+def test_a_copy_of_an_alias_tells_nobody_of_its_test_database(many):
+    """Other threads go on with the alias itself."""
+    before = connections.settings["many"]["NAME"]
+    many.copy("many").creation._tell_of({"NAME": "elsewhere"})
+    assert connections.settings["many"]["NAME"] == before

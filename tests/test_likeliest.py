@@ -4,12 +4,18 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from django.db import connections, transaction
+from django.db import connections, router, transaction
 
+from django_replicas import follower
 from django_replicas.conf import get_config
 from django_replicas.followers import Followers
 from django_replicas.knowledge import Replayed
+from django_replicas.marks import Mark
+from django_replicas.pinning import UnitOfWork
 from django_replicas.positions import Positions, Told, WalPosition
+from django_replicas.units import Unit
+
+from .shop.models import Book
 
 SOUGHT = WalPosition(1, 100)
 PAST_IT = WalPosition(0, 100)
@@ -146,3 +152,20 @@ def test_who_has_caught_up_was_never_behind(followers, replayed):
     learn(replayed, "replica1", PAST_IT)
     assert followers.choose(sought=SOUGHT) == "replica1"
     assert replayed.past_misses("replica1") == 0
+
+
+def test_where_there_are_no_positions_nobody_has_one(followers, monkeypatch):
+    """A mark of before the databases were exchanged is no error."""
+    monkeypatch.setattr("django_replicas.positions.VENDORS", {})
+    connections["replica1"].ensure_connection()
+    assert not followers.has_replayed("replica1", SOUGHT)
+
+
+def test_a_block_of_a_marked_unit_without_followers(monkeypatch, tmp_path):
+    """The leader reads, as it does where nobody is marked."""
+    gone = str(tmp_path / "gone" / "file.sqlite3")
+    for alias in ("replica1", "replica2"):
+        monkeypatch.setitem(connections.settings[alias], "NAME", gone)
+    marked = UnitOfWork(unit=Unit(lambda: {"default": Mark(0, SOUGHT, 2e12)}))
+    with marked, follower("default"):
+        assert router.db_for_read(Book) == "default"

@@ -4,7 +4,9 @@ import pytest
 from django.core.cache import caches
 
 from django_replicas.liveness import Liveness
+from django_replicas.notebooks import Notebook
 from django_replicas.recency import Recency
+from django_replicas.units import Unit
 
 LOCAL = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "recency"}
 PARTIAL = LOCAL | {"BACKEND": f"{__name__}.FullCache"}
@@ -115,3 +117,10 @@ async def test_an_event_loop_says_nothing_about_the_cache(settings, caplog):
     assert recency.kept(["key"], recency.note({"key": 60})) == frozenset()
     assert liveness.is_up("default")
     assert not caplog.records
+
+
+def test_who_lost_its_notes_may_be_behind():
+    """Nothing is asked; in doubt there was something."""
+    notebook = Notebook(Unit(), lambda model: None)
+    notebook._has_lost_notes = True
+    assert notebook.may_be_behind()

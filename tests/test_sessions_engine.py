@@ -4,6 +4,7 @@ import itertools
 from importlib import import_module
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.contrib.sessions.backends.cached_db import SessionStore as CachedDBStore
 from django.contrib.sessions.backends.db import SessionStore as DBStore
@@ -788,3 +789,10 @@ def test_the_queue_of_the_settings(settings):
     module = import_module("django_replicas.sessions.write_behind")
     assert module._queue(4, 1000) is module._queue(4, 1000)
     assert module.drain(0) == 0
+
+
+def test_a_session_is_created_from_an_event_loop():
+    """As with Django's engines."""
+    session = SessionStore()
+    async_to_sync(session.acreate)()
+    assert session.exists(session.session_key)

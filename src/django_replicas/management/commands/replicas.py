@@ -119,7 +119,7 @@ class Command(BaseCommand):
                 time.sleep(pause)
         except KeyboardInterrupt:
             self.stdout.write("")
-        except BrokenPipeError:
+        except BrokenPipeError:  # pragma: no cover - tested in a process of its own
             # Who read it has seen enough. What is left in the buffer would fail once more at exit,
             # see https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
