@@ -10,7 +10,7 @@ class DjangoReplicasConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401, PLC0415 - registers the checks once apps are loaded
-        from .conflicts import watch_followers  # noqa: PLC0415 - as the next
+        from .conflicts import watch_followers  # noqa: PLC0415 - needs the settings
         from .leaders import watch_leaders  # noqa: PLC0415 - needs the settings
 
         watch_leaders()

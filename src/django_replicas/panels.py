@@ -28,7 +28,7 @@ class ReplicasPanel(Panel):
     is_async = True
     title = "Replicas"
     # The toolbar gives it no type but that of its default.
-    nav_icon = "django_replicas/panel.svg"  # type: ignore[assignment]
+    nav_icon = "django_replicas/panel.svg"  # type: ignore[assignment]  # untyped there
     template = "django_replicas/panel.html"
 
     @property

@@ -115,8 +115,8 @@ def serve_jobs(path):
 
 def work(own):
     """Do jobs, one after another, as a worker of Celery does them in this thread."""
-    from tests.consistency.site.jobs import do  # noqa: PLC0415  # after django.setup()
-    from tests.consistency.site.queue import receive  # noqa: PLC0415
+    from tests.consistency.site.jobs import do  # noqa: PLC0415 - after django.setup()
+    from tests.consistency.site.queue import receive  # noqa: PLC0415 - as well
 
     while True:
         message = receive(own)
