@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from itertools import count
 
 from .clients import Survivors
 from .crews import WAYS, Crew
@@ -43,6 +44,7 @@ class History:
         self._survivors = Survivors()
         self._disruptions = []
         self._goes_on = goes_on
+        self._days = count()
         self._end = threading.Event()
 
     def run(self):
@@ -95,7 +97,7 @@ class History:
         self._let_blow(world, self.seconds / 2)
 
     def _let_blow(self, world, seconds):
-        weather = Weather(f"{self.seed}/{len(world.faults())}", world.faults())
+        weather = Weather(f"{self.seed}/{next(self._days)}", world.faults())
         try:
             weather.blow(seconds)
         finally:

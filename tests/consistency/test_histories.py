@@ -53,7 +53,7 @@ def test_what_marks_are_for():
         goes_on=lambda it: not shows_them(it) and time.monotonic() < began + PATIENCE,
     )
     check_promises(history)
-    assert shows_them(history)
+    assert shows_them(history), history.report()
 
 
 def shows_them(history):
