@@ -20,7 +20,7 @@ from django.db import connections
 from django_replicas.followers import forget_followers
 from django_replicas.leaders import _of_this_thread
 from django_replicas.pinning import Block
-from django_replicas.shortcuts import this_thread
+from django_replicas.shortcuts import forget_here
 from django_replicas.units import OUTSIDE
 
 from .django_sources import fetch_tests
@@ -110,7 +110,7 @@ def databases(pristine, django_db_blocker):
     for alias, database in settings.DATABASES.items():
         shutil.copy(pristine / alias, database["NAME"])
     forget_followers()
-    this_thread.forget()
+    forget_here()
     _of_this_thread.by_alias.clear()  # Tests put other connections behind the aliases.
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield

@@ -14,7 +14,6 @@ from django_replicas.explain import RULES, SITUATIONS, explain, explanation_line
 from django_replicas.followers import followers_of
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter
-from django_replicas.shortcuts import this_thread
 from django_replicas.signals import routed
 from django_replicas.units import current_unit
 
@@ -188,14 +187,14 @@ def test_leaves_nothing_behind(use, keys):
     """The unit that asks goes on as it was, and no shortcut keeps one that was made up."""
     use(**keys)
     explain(Book)
-    assert this_thread.shortcut.scope is None
-    shortcut = this_thread.shortcut
+    (asked,) = router.routers
+    assert asked.shortcut.scope is None
     with unit_of_work(role="leader"):
         router.db_for_read(Book)
-        mine, before = this_thread.shortcut, dict(current_unit().counts)
-        assert (mine is shortcut) is bool(keys)
+        mine, before = asked.shortcut.scope, dict(current_unit().counts)
+        assert (mine is None) is bool(keys)
         explain(Book)
-        assert this_thread.shortcut is mine
+        assert asked.shortcut.scope is mine
         assert current_unit().counts == before
 
 

@@ -1,6 +1,8 @@
 """A thread's last answer is given again only while nothing that it hangs on has changed."""
 
 import asyncio
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
 import pytest
@@ -9,10 +11,10 @@ from django.contrib.sessions.models import Session
 from django.db import connections, router, transaction
 
 from django_replicas import bind, follower, leader, pin, unit_of_work, unpin_all
+from django_replicas.conf import read_anew
 from django_replicas.pinning import as_role
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter, LeaderFollowerRouter
-from django_replicas.shortcuts import this_thread
 from django_replicas.units import LEADER, current_unit
 
 from .shop.models import Book, Shelf
@@ -30,7 +32,9 @@ def settled():
     with unit_of_work():
         alias = asked()
         assert alias in FOLLOWERS
-        assert this_thread.shortcut.alias == alias
+        (asked_router,) = router.routers
+        assert asked_router.shortcut.scope.unit is current_unit()
+        assert asked_router.shortcut.alias == alias
         yield alias
 
 
@@ -47,6 +51,46 @@ def test_shortcut_is_taken(settled, monkeypatch):
     monkeypatch.setattr(GreedyPinRouter, "_decide", None)
     assert asked() == settled
     assert asked(Shelf) == settled
+
+
+def test_every_thread_has_its_own(settled):
+    """Another thread of the unit asks for itself, and keeps to the same follower."""
+    answers = []
+    run(bind(lambda: answers.append((router.routers[0].shortcut.scope, asked()))))
+    assert answers == [(None, settled)]
+
+
+def test_nothing_keeps_a_unit_that_is_over():
+    """Neither this thread's shortcut nor that of another one that worked for the unit."""
+    with ThreadPoolExecutor(1) as pool:
+        with unit_of_work():
+            current_unit().notes[None] = kept = Kept()
+            unit = weakref.ref(kept)
+            del kept
+            asked()
+            pool.submit(bind(asked)).result()
+        pool.submit(connections.close_all).result()
+        assert unit() is None
+
+
+class Kept:
+    """Something that lives as long as the unit that it is noted in."""
+
+
+def test_what_is_forgotten_meanwhile_is_not_remembered(settled, monkeypatch):
+    """An answer that was found out before the settings changed does not outlive them."""
+    answer = GreedyPinRouter.answer
+
+    def answer_and_change(self, *arguments):
+        try:
+            return answer(self, *arguments)
+        finally:
+            read_anew()
+
+    unpin_all()
+    monkeypatch.setattr(GreedyPinRouter, "answer", answer_and_change)
+    asked()
+    assert router.routers[0].shortcut.scope is None
 
 
 def test_write_ends_it(settled):

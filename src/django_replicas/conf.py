@@ -158,9 +158,19 @@ def _load() -> Config:
 
 
 def read_anew() -> None:
-    """Have the setting read again when it is next asked for; what hangs on it is asked again."""
+    """Have the setting read again when it is next asked for, and what hangs on it forgotten."""
     global loaded
     loaded = None
+    for forget in _hanging:
+        forget()
+
+
+_hanging: list[Callable[[], None]] = []
+
+
+def hang_on(forget: Callable[[], None]) -> None:
+    """Have *forget* called whenever the setting is to be read again."""
+    _hanging.append(forget)
 
 
 def _read_older_settings() -> Config:

@@ -92,7 +92,7 @@ def _go_on_with(leader: str) -> None:
     unit = current_scope().unit
     if unit is not None:
         unit.state_of(leader).settled = (leader, Reason.CONFLICT)
-        unit.version = object()
+        unit.change()
 
 
 def _execute_there(leader: BaseDatabaseWrapper, sql: Any, params: Any, cursor: Any) -> Any:

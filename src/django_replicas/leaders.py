@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .conf import SETTINGS, get_sound_config
-from .shortcuts import this_thread
+from .shortcuts import forget_here
 from .units import Unit, on_event_loop
 from .writes import is_plain_select
 
@@ -133,7 +133,7 @@ def _on_connection_created(connection: BaseDatabaseWrapper, **kwargs: object) ->
     if connection.alias in get_sound_config().topology.by_leader:
         watch(connection)
         _of_this_thread.by_alias.pop(connection.alias, None)
-        this_thread.forget()
+        forget_here()
 
 
 def _watch_anew(*, setting: str, **kwargs: object) -> None:

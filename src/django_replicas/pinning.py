@@ -12,7 +12,6 @@ from asgiref.sync import iscoroutinefunction
 from django.db import router
 
 from .origins import unit_of_other_middleware
-from .shortcuts import this_thread
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit, leads
 
 P = ParamSpec("P")
@@ -117,7 +116,7 @@ class pin(Block):
             with self._lock:
                 self._state.pins += difference
                 self._state.new_pins += difference * self._new
-            self._unit.version = object()
+            self._unit.change()
 
 
 def unpin_all() -> None:
@@ -186,8 +185,8 @@ class UnitOfWork(Block):
                 self.unit.end()
         finally:
             super().__exit__(*exc)
-            # It would keep the unit, and so the request, until the thread's next one.
-            this_thread.forget()
+            # Shortcuts would keep the unit, and so the request, until the threads' next ones.
+            self.unit.change()
             if self.unit.outer is not None:
                 self.unit.end_inside(self.unit.outer)
 

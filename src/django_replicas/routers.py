@@ -8,7 +8,6 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from . import conf
 from .conf import Config, get_config, get_sound_config
 from .conflicts import watch_followers
 from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
@@ -27,7 +26,7 @@ from .reasons import Answer, Decision, Reason
 from .recency import get_recency, key_of
 from .session_keys import key_now
 from .settling import settle_anyway, settled_for_now, settled_here
-from .shortcuts import Nowhere, Shortcut, this_thread
+from .shortcuts import TakesShortcuts
 from .signals import routed
 from .topology import ReplicaSet
 from .units import (
@@ -54,7 +53,7 @@ SETTLED = {
 }
 
 
-class ReplicaRouter(LeaderObserver):
+class ReplicaRouter(LeaderObserver, TakesShortcuts):
     """What all routers of this package share; one instance serves every thread.
 
     Subclasses say whether a unit must ask for followers (``on_request_only``), whether one model
@@ -73,6 +72,7 @@ class ReplicaRouter(LeaderObserver):
         )
 
     def __init__(self) -> None:
+        super().__init__()
         watch_leaders()
         watch_followers()
         listen_for_stale_saves()
@@ -116,20 +116,16 @@ class ReplicaRouter(LeaderObserver):
     # Reads
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
-        last = this_thread.shortcut
-        connection = last.connection
+        last = self._of_this_thread.shortcut
         if (
             last.scope is current_scope_here()
-            and last.version is last.unit.version
             and (
-                connection.autocommit
-                or (connection.connection is None and not connection.in_atomic_block)
+                (leader := last.connection).autocommit
+                or (leader.connection is None and not leader.in_atomic_block)
             )
             and (model is last.model or model not in last.leader_models)
             and not hints
-            and last.router is self
-            and last.follower.connection is last.driver
-            and last.config is conf.loaded
+            and last.reader.connection is last.driver
             and not running_loop()
         ):
             last.tally.reads += 1
@@ -137,6 +133,7 @@ class ReplicaRouter(LeaderObserver):
         return self._decide(model, hints)
 
     def _decide(self, model: type[Model], hints: dict[str, Any]) -> str:
+        shortcut = self.shortcut  # Taken before anything that it will hang on.
         config = get_config()
         leader = self.set_leader("db_for_read", model, hints)
         replica_set = config.topology.by_leader.get(leader)
@@ -160,20 +157,15 @@ class ReplicaRouter(LeaderObserver):
         if routed.receivers:
             routed.send_robust(model, alias=answer[0], reason=answer[1], unit=scope.unit)
         if self._may_be_repeated(answer, scope, config):
-            this_thread.shortcut = Shortcut(
-                router=self,
-                config=config,
-                scope=scope,
-                unit=unit,
-                version=version,
-                connection=connection_of_this_thread(leader),
-                model=model,
-                leader_models=config.leader_models,
-                alias=answer[0],
-                tally=tally,
-                follower=(follower := Nowhere if answer[0] == leader else connections[answer[0]]),
-                driver=follower.connection,
+            shortcut.lead_to(
+                answer[0],
+                tally,
+                connections[answer[0]],
+                connection_of_this_thread(leader),
+                model,
+                config.leader_models,
             )
+            shortcut.hold_in(scope, unit, version)
         return answer[0]
 
     def _may_be_repeated(self, answer: Answer, scope: Scope, config: Config) -> bool:

@@ -23,7 +23,7 @@ class RoutedSignal(Signal):
         if iscoroutinefunction(receiver):
             raise TypeError(f"{receiver!r} is async; reads are answered without awaiting anything.")
         super().connect(receiver, *args, **kwargs)
-        # Every shortcut there is, in every thread, belongs to the configuration that was read.
+        # All shortcuts, in every thread, hang on the configuration.
         read_anew()
 
 

@@ -26,7 +26,7 @@ from .conf import get_config, get_sound_config
 from .followers import forget_followers
 from .reasons import Answer, Decision, Reason
 from .routers import ReplicaRouter
-from .shortcuts import this_thread
+from .shortcuts import forget_here
 from .units import Unit, current_scope
 from .writes import UNKNOWN_WRITE, Kind, classify, text_of
 
@@ -143,7 +143,7 @@ def shared_followers() -> Iterator[None]:
 @contextmanager
 def _routing_afresh() -> Iterator[None]:
     """Believe nothing of followers that was found out on the other side of the block's edges."""
-    for_others = this_thread.forget, forget_followers
+    for_others = forget_here, forget_followers
     try:
         for forget in for_others:
             forget()

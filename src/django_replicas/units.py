@@ -133,6 +133,7 @@ class Unit:
 
     __slots__ = (
         "_at_end",
+        "_hanging",
         "_load_marks",
         "_marks",
         "_role",
@@ -161,6 +162,7 @@ class Unit:
         self._role = role
         self._at_end: list[Callable[[], None]] = []
         self._tallies: dict[Answer, Tally] = {}
+        self._hanging: set[Callable[[], None]] = set()
         self.request = request
         self.ends_before_its_session = hasattr(request, "session")
         self.outer: Unit | None = None
@@ -179,7 +181,17 @@ class Unit:
     @role.setter
     def role(self, role: Role | None) -> None:
         self._role = role
+        self.change()
+
+    def change(self) -> None:
+        """Be of another version: what hangs on the one before is forgotten, in every thread."""
         self.version = object()
+        for forget in tuple(self._hanging):
+            forget()
+
+    def hang_on(self, forget: Callable[[], None]) -> None:
+        """Have *forget* called at each change; once, however often this is."""
+        self._hanging.add(forget)
 
     def at_end(self, work: Callable[[], None]) -> None:
         """Have *work* done when the unit ends, before its marks are taken."""
@@ -226,7 +238,7 @@ class Unit:
             state.writes += 1
             state.latest = None
             state.writers += tuple(each for each in connections if each not in state.writers)
-            self.version = object()
+            self.change()
 
     def note_executed(self, alias: str) -> None:
         """Have a write that is executed now owed again, if a mark was taken while it was not."""
@@ -256,7 +268,7 @@ class Unit:
         if state.marked is None:
             marks = self.marks
             if isinstance(marks, UnknownMarks):
-                self.version = object()  # So that nobody repeats the answer unasked.
+                self.change()  # So that nobody repeats the answer unasked.
                 return True
             mark = epochs.comparable(alias, marks.get(alias, NO_MARK))
             state.sought, state.fallback = mark.position, mark.fallback
@@ -301,7 +313,7 @@ class Unit:
                 uncarried = keep_owed and before.uncarried
                 self.sets[alias] = SetState(uncarried=uncarried, marked=False)
                 self.sets[alias].writers = before.writers
-            self.version = object()
+            self.change()
 
 
 def _do_all(work: list[Callable[[], None]]) -> None:
