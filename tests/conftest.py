@@ -25,8 +25,9 @@ from django_replicas.units import OUTSIDE
 
 from .django_sources import fetch_tests
 
-# They are run with the oldest Python and with the latest Django (tox.ini): what they take long
-# over, servers, browsers and workers, does not differ in between.
+# What these take long over, servers, browsers and workers, does not differ from one environment to
+# the next: under tox they are run with the oldest Python, and with the latest of all with the
+# latest Django.
 LONG = {
     "test_admin_in_browser",
     "test_balanced_django",
@@ -64,18 +65,23 @@ LONG = {
 }
 
 
+OLDEST = "py311"
+LATEST = f"py3{max(minor for minor in range(11, 15) if shutil.which(f'python3.{minor}'))}-django61"
+
 NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
 NO_PYLIBMC = "pylibmc is missing: install libmemcached-dev, and then pylibmc."
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    has_long = os.environ.get("TOX_ENV_NAME", LATEST).startswith((OLDEST, LATEST))
     has_pylibmc = find_spec("pylibmc") is not None or os.environ.get("CI") == "true"
     for item in items:
-        if item.path.stem in LONG:
-            item.add_marker(pytest.mark.long)
         if item.path.stem in NEED_PYLIBMC and not has_pylibmc:
             item.add_marker(pytest.mark.skip(NO_PYLIBMC))
+    if not has_long:
+        config.hook.pytest_deselected(items=[item for item in items if item.path.stem in LONG])
+        items[:] = [item for item in items if item.path.stem not in LONG]
 
 
 @pytest.fixture(scope="session")

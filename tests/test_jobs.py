@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
+import django
 import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
@@ -236,3 +238,10 @@ assert not {"celery", "django.tasks"} & set(sys.modules)
 def test_other_packages_are_left_alone():
     """They are imported only by the modules that are theirs."""
     subprocess.run([sys.executable, "-W", "error", "-c", WITHOUT_OTHERS], check=True)
+
+
+@pytest.mark.skipif(django.VERSION >= (6, 0), reason="this Django has Tasks")
+def test_a_django_without_tasks():
+    """The module says what is missing, and what to use instead."""
+    with pytest.raises(ImportError, match=r"came with Django 6\.0; this is .*unit_of_work\(\)"):
+        import_module("django_replicas.integrations.tasks")

@@ -42,13 +42,6 @@ def jobs():
     return import_module("tests.jobs.tasks")
 
 
-@pytest.mark.skipif(HAS_TASKS, reason="this Django has Tasks")
-def test_a_django_without_tasks():
-    """The module says what is missing, and what to use instead."""
-    with pytest.raises(ImportError, match=r"came with Django 6\.0; this is .*unit_of_work\(\)"):
-        import_module("django_replicas.integrations.tasks")
-
-
 # Immediately
 
 
