@@ -25,6 +25,7 @@ from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until
 
+from .peers import balanced
 from .shop.models import Book
 
 ALIASES = ("default", "replica1", "replica2")
@@ -321,6 +322,34 @@ def test_a_leader_that_does_not_tell(site, caplog):
         site.default.execute(refuse.replace("REVOKE", "GRANT").replace("FROM", "TO"))
     (record,) = caplog.records
     assert "permission denied for function pg_current_wal_flush_lsn" in record.getMessage()
+
+
+def test_peers_are_measured_one_by_one(site, databases_are, told, caplog):
+    """Which of them the next read goes to is not known: the one furthest behind decides."""
+    databases_are(peers=balanced("replica1", "replica2", "nobody"), nobody=NOBODY)
+    site.configure(SETS={"default": ["peers"]})
+    assert chosen(3) == {"peers"}
+    site.replica2.pause_replay()
+    site.write()
+    lag_is_measured_until(lambda: told, site.clock, "the lag is noticed")
+    assert chosen(3) == {"default"}
+    assert "'peers' of 'default' is passed over: its peer 'replica2': it is at most" in caplog.text
+
+
+NOBODY = {"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "1", "NAME": "x"}
+
+
+def test_a_leader_with_peers(site, databases_are):
+    """One that answers will do, and its followers are not taken for it, whoever their peers are."""
+    databases_are(
+        default=balanced("nobody", "lead"), lead=site.default.django_database(), nobody=NOBODY
+    )
+    databases_are(peers=balanced("replica1"))
+    site.configure(SETS={"default": ["peers"]})
+    site.replica1.pause_replay()
+    site.write()
+    wait_until(lambda: is_quiet(site.replica1), "the last write that it shows is old")
+    assert chosen(3) == {"default"}
 
 
 def test_a_leader_by_another_name(site, databases_are):

@@ -13,7 +13,7 @@ from django.db import connections
 from .deadlines import Deadline
 from .hangup import hung_up_after
 from .lag import Progresses, has_all, why_too_far
-from .own_connections import connection_of_its_own
+from .own_connections import connection_of_its_own, servers_behind
 from .replication import Lag, Progress, first_line, progress_of
 from .topology import MaxLag, ReplicaSet
 
@@ -54,8 +54,11 @@ class Measurer:
         self._leader_is_lost = False
         self._measurement = Deadline(self._measure)
         self._questions = {
-            alias: Deadline(partial(self._ask, alias), most_stuck=2)
+            (alias, server): Deadline(
+                partial(self._ask, server, leads=alias == replica_set.leader), most_stuck=2
+            )
             for alias in (replica_set.leader, *replica_set.followers)
+            for server in servers_behind(alias)
         }
 
     def keep_measured(self) -> None:
@@ -66,7 +69,7 @@ class Measurer:
                 return
             is_first = self._due == -inf
             # At the latest: so late that this measurement is over, whoever keeps it waiting.
-            longest = self._set.check_timeout * (2 + len(self._set.followers))
+            longest = self._set.check_timeout * (1 + len(self._questions))
             self._due = now + max(self._set.check_interval, longest)
         with suppress(TimeoutError):
             self._measurement.result(self._set.check_timeout if is_first else 0)
@@ -87,7 +90,7 @@ class Measurer:
 
     def _measure_all(self, now: float) -> None:
         try:
-            progress = self._answer(self._set.leader)
+            progress = self._leaders_answer()
             problem = None if progress.position else progress.note
         except Exception as error:  # Drivers and settings fail in their own ways; all are told.
             problem = first_line(error)
@@ -97,10 +100,7 @@ class Measurer:
         self._leader_is_lost = False
         self._progresses.note(now, progress)
         for alias in self._set.followers:
-            if _is_same_server(alias, self._set.leader):
-                self._verdicts[alias] = None
-            else:
-                self._look_at(alias)
+            self._look_at(alias)
 
     def _lost_leader(self, problem: str) -> None:
         """Leave all as it was: who sent everybody to a leader that is down would help nobody."""
@@ -116,31 +116,54 @@ class Measurer:
             )
 
     def _look_at(self, alias: str) -> None:
-        try:
-            follower = self._answer(alias)
-        except Exception as error:  # As above.
+        """Judge a follower by the furthest behind of its servers, those that do not answer aside.
+
+        Which of them a read goes to is not known before.
+        """
+        found: list[str | None] = []
+        for server in servers_behind(alias):
+            try:
+                found.append(self._why_too_far(alias, server))
+            except Exception as problem:  # As above.
+                error = problem
+        if not found:
             # When it is back it is not read from before it has been measured.
             self._verdicts.pop(alias, None)
             self._lose(alias, error)
             return
-        why = why_too_far(self._limit, follower, self._lag(follower))
+        why = next(filter(None, found), None)
         self._verdicts[alias] = why
         self._judge(alias, why)
 
-    def _answer(self, alias: str) -> Progress:
+    def _why_too_far(self, alias: str, server: str) -> str | None:
+        if _is_also(server, self._set.leader):
+            return None
+        follower = self._answer(alias, server)
+        why = why_too_far(self._limit, follower, self._lag(follower))
+        return why if why is None or server == alias else f"its peer {server!r}: {why}"
+
+    def _leaders_answer(self) -> Progress:
+        leader = self._set.leader
+        *others, last = servers_behind(leader)
+        for server in others:
+            with suppress(Exception):  # What the last one says is told.
+                return self._answer(leader, server)
+        return self._answer(leader, last)
+
+    def _answer(self, alias: str, server: str) -> Progress:
         try:
-            progress: Progress = self._questions[alias].result(self._set.check_timeout)
+            progress: Progress = self._questions[alias, server].result(self._set.check_timeout)
         except TimeoutError as error:
             late = f"no answer within {self._set.check_timeout:g} seconds"
             raise TimeoutError(str(error) or late) from error
         return progress
 
-    def _ask(self, alias: str) -> Progress:
+    def _ask(self, server: str, *, leads: bool) -> Progress:
         seconds = self._set.check_timeout
-        with connection_of_its_own(alias, seconds) as connection:
+        with connection_of_its_own(server, seconds) as connection:
             connection.ensure_connection()
             with hung_up_after(connection, seconds):
-                if alias == self._set.leader:
+                if leads:
                     return progress_of(connection, leads=True)
                 deadline = time.monotonic() + self._patience()
                 while True:
@@ -161,7 +184,10 @@ class Measurer:
         return self._progresses.lag(self._vendor, follower, self._clock())
 
 
-def _is_same_server(*aliases: str) -> bool:
-    """Tell whether a follower is its leader by another name, as in tests and at home."""
-    follower, leader = map(connections.settings.__getitem__, aliases)
-    return all(follower[key] == leader[key] for key in ("HOST", "PORT", "NAME"))
+def _is_also(server: str, leader: str) -> bool:
+    """Tell whether a server is the leader by another name, as in tests and at home."""
+    return _place_of(server) in map(_place_of, servers_behind(leader))
+
+
+def _place_of(server: str) -> tuple[object, ...]:
+    return tuple(connections.settings[server][key] for key in ("HOST", "PORT", "NAME"))

@@ -51,6 +51,12 @@ def open_file(connection: BaseDatabaseWrapper) -> None:
     connection.ensure_connection()
 
 
+def servers_behind(alias: str) -> list[str]:
+    """Return the aliases of the servers that an alias leads to: of its peers, else its own."""
+    settings = connections.settings[alias]
+    return list(settings["PEERS"]) if settings["ENGINE"] == ENGINE else [alias]
+
+
 def seconds_to_connect(alias: str, default: float) -> float:
     """Return how long connecting may take: each peer and each host has the whole of its timeout."""
     settings = connections.settings[alias]

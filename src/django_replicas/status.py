@@ -15,11 +15,15 @@ from django.db import connections
 from django.template.defaultfilters import filesizeformat
 from django.utils.timezone import localtime
 
-from .checks.members import has_peers, settings_of
 from .deadlines import Deadline
 from .followers import followers_of
 from .lag import why_too_far
-from .own_connections import connection_of_its_own, open_file, seconds_to_connect
+from .own_connections import (
+    connection_of_its_own,
+    open_file,
+    seconds_to_connect,
+    servers_behind,
+)
 from .replication import CUT_OFF, Lag, Progress, first_line, lag_between, progress_of
 from .tables import Style, aligned
 from .topology import ReplicaSet
@@ -167,7 +171,7 @@ def _try(alias: str, leads: bool) -> _Result:
 def _ask(alias: str, leads: bool) -> _Result:
     if alias not in connections.settings:
         return _Result(error="it is not in DATABASES")
-    *others, last = settings_of(alias)["PEERS"] if has_peers(alias) else [alias]
+    *others, last = servers_behind(alias)
     for server in others:
         with suppress(Exception):  # Its own row says what is wrong with it.
             return _ask_server(server, leads)
