@@ -546,6 +546,15 @@ def test_dbshell_goes_to_a_peer_that_answers(many, lose, monkeypatch):
     assert ran == [["sqlite3", connections.settings["lonely"]["NAME"]]]
 
 
+def test_dbshell_where_no_peer_can_be_connected_to(many, lose, monkeypatch):
+    """The shell says itself what is wrong, as on a plain alias."""
+    ran = []
+    monkeypatch.setattr("subprocess.run", lambda args, **kwargs: ran.append(args))
+    lose(*PEERS)
+    call_command("dbshell", database="many")
+    assert ran == [["sqlite3", many.settings_dict["NAME"]]]
+
+
 def test_inspectdb(many, capsys):
     """The tables of a peer."""
     call_command("inspectdb", "shop_shelf", database="many")
@@ -583,6 +592,33 @@ def test_as_a_follower_without_a_peer(settings, lose):
     lose(*PEERS)
     with aliases(many=balanced(*PEERS)), unit_of_work():
         assert Book.objects.get(pk=1).title == "default"
+
+
+# Tests of projects that have such an alias
+
+
+def test_its_test_database_is_the_first_peers(many):
+    """Wherever the connection was before: else both would make it."""
+    signature = connections["replica1"].creation.test_db_signature()
+    while answering() == "replica1":
+        pass
+    assert many.creation.test_db_signature()[0] == signature[0]
+
+
+def test_another_alias_makes_its_test_database(many):
+    """As the first peer does that stands before it in ``DATABASES``: it keeps to that peer."""
+    many.creation.set_as_test_mirror({"NAME": connections.settings["replica1"]["NAME"]})
+    assert connections.settings["many"]["PEERS"] == ["replica1"]
+    assert {answering() for _ in range(20)} == {"replica1"}
+
+
+def test_a_mirror_has_all_its_peers():
+    """They replicate the test database that it mirrors."""
+    with aliases(many=balanced(*PEERS, TEST={"MIRROR": "default"})):
+        name = connections.settings["default"]["NAME"]
+        connections["many"].creation.set_as_test_mirror({"NAME": name})
+        assert connections.settings["many"]["PEERS"] == list(PEERS)
+        assert {answering() for _ in range(5)} == {"default"}
 
 
 def test_a_copy_of_an_alias_tells_nobody_of_its_test_database(many):

@@ -99,11 +99,15 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         else:
             super().close_if_unusable_or_obsolete()
 
+    def lead_to_first_peer(self) -> None:
+        """Have the settings of the first peer, until another one is connected to."""
+        self.close()
+        self._turn_to(self.settings_dict["PEERS"][0])
+
     def keep_to_first_peer(self) -> None:
         """Connect to no other peer from now on, as test databases need it that are made on one."""
-        self.close()
+        self.lead_to_first_peer()
         self.settings_dict["PEERS"] = self.settings_dict["PEERS"][:1]
-        self._turn_to(self.settings_dict["PEERS"][0])
 
     def copy(self, alias: str | None = None) -> Self:
         """Return another connection that chooses its peers itself."""

@@ -1,10 +1,11 @@
 """Test databases and shells for an alias with peers."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
@@ -41,8 +42,20 @@ class BalancedCreation(BaseDatabaseCreation):
             self.connection.settings_dict["PEERS"] = self._before["PEERS"]
 
     def set_as_test_mirror(self, primary_settings_dict: Any) -> None:
+        """Have the name of another alias's test database.
+
+        Where it mirrors none, the other alias is its first peer, or has the same one.
+        """
+        if self.connection.settings_dict["TEST"]["MIRROR"] is None:
+            self.connection.keep_to_first_peer()
         super().set_as_test_mirror(primary_settings_dict)
-        self._tell_of({"NAME": primary_settings_dict["NAME"]})
+        now = self.connection.settings_dict
+        self._tell_of({"NAME": now["NAME"], "PEERS": now["PEERS"]})
+
+    def test_db_signature(self) -> tuple[Any, ...]:
+        """Name the test database as it would be on the first peer."""
+        self.connection.lead_to_first_peer()
+        return super().test_db_signature()
 
     def setup_worker_connection(self, _worker_id: int) -> None:
         super().setup_worker_connection(_worker_id)
@@ -60,6 +73,8 @@ class BalancedClient(BaseDatabaseClient):
     """Runs the shell of a peer that can be connected to."""
 
     def runshell(self, parameters: Any) -> None:
-        self.connection.ensure_connection()
+        # Where there is none the shell says so itself, or asks for a password.
+        with suppress(Error):
+            self.connection.ensure_connection()
         self.connection.close()
         super().runshell(parameters)
