@@ -1,6 +1,7 @@
 """One alias over equal peers: here they are SQLite files, whose rows tell which one answered."""
 
 import copy
+import os
 import pickle
 import random
 import shutil
@@ -532,6 +533,18 @@ def test_what_is_known_is_forgotten_with_the_settings(settings, lose):
         assert peers_of("many") is known
         setting_changed.send(None, setting="DATABASES", value=None, enter=False)
         assert peers_of("many") is not known
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_finds_out_for_itself(many, lose):
+    """Its peers are new to it: another thread may have held a lock of those that were known."""
+    lose("replica1")
+    while peers_of("many").is_up("replica1"):
+        answering()
+    child = os.fork()
+    if not child:
+        os._exit(0 if peers_of("many").is_up("replica1") else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # Commands

@@ -1,6 +1,7 @@
 """Equal servers behind one alias: which of them a new connection goes to, and which are down."""
 
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,3 +143,6 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.peers")
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+    # Another thread may have held a lock, and workers must not take their turns in step.
+    os.register_at_fork(after_in_child=forget_peers)
