@@ -14,9 +14,11 @@ from django.core.management import call_command
 from django.db import OperationalError, connections
 
 from django_replicas.exceptions import NoPeerError
+from django_replicas.followers import Followers
 from django_replicas.outages import Outage
 from django_replicas.peers import forget_peers, peers_of
 from django_replicas.signals import peer_down
+from django_replicas.topology import ReplicaSet
 from servers.faults import Faults
 from servers.postgres import Cluster
 from servers.waiting import wait_until
@@ -221,7 +223,8 @@ def test_a_connection_lost_between_requests(entries, servers):
         assert who_is_it() != first
 
 
-POOL = {"min_size": 1, "max_size": 2, "timeout": 2}
+# Who waits in vain does so for its timeout.
+POOL = {"min_size": 1, "max_size": 2, "timeout": 0.5}
 
 
 @pytest.fixture
@@ -256,15 +259,19 @@ def test_a_pool_whose_server_is_dead(pooled, servers):
         seen.add(who())
     pooled.close()
     servers["old"].kill()
+    lost = connections["old"].pool
     meet("old")
     assert {who() for _ in range(10)} == {"new", "third"}
+    servers["old"].start()
+    wait_until(lambda: who() == "old", "the restarted server is taken back")
+    # It would have waited for longer and longer before it tried its server again.
+    assert lost.closed
+    assert connections["old"].pool is not lost
 
 
 def test_an_empty_pool_is_not_down(pooled, entries):
     """Its server takes connections; another pool serves meanwhile, and nobody is left alone."""
-    taken = [connections["old"].copy() for _ in range(2)]
-    for each in taken:
-        each.ensure_connection()
+    taken = taken_from("old")
     pooled.settings_dict["PEERS"] = ["old", "new"]
     pooled.settings_dict["BALANCE"] = "round_robin"
     pooled.ensure_connection()
@@ -272,8 +279,29 @@ def test_an_empty_pool_is_not_down(pooled, entries):
     pooled.close()
     pooled.ensure_connection()
     assert (first, pooled.peer) == ("new", "new")
+    assert peers_of("many").is_up("old")
     for each in taken:
         each.close()
+
+
+def taken_from(name):
+    """Return connections that are all a pool has."""
+    taken = [connections[name].copy() for _ in range(POOL["max_size"])]
+    for each in taken:
+        each.ensure_connection()
+    return taken
+
+
+def test_a_follower_whose_pool_is_empty_is_not_down(pooled):
+    """Somebody else serves this once."""
+    followers = Followers(ReplicaSet("default", ("old",)))
+    taken = taken_from("old")
+    assert not followers.opens("old")
+    assert followers.down_for("old") is None
+    for each in taken:
+        each.close()
+    assert followers.opens("old")
+    connections["old"].close()
 
 
 def test_databases_of_another_name_have_other_pools(pooled, servers):

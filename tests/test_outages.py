@@ -1,15 +1,17 @@
 """Which failed connections are outages, by what drivers raise; real servers raise it elsewhere."""
 
+import os
 import socket
 from types import SimpleNamespace
 
 import psycopg
+import psycopg_pool
 import pytest
 from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
 
 from django_replicas import refusals
-from django_replicas.outages import Outage, outage_of
+from django_replicas.outages import Outage, is_busy, outage_of
 from django_replicas.refusals import Refusal, ask_for_refusal
 
 
@@ -136,6 +138,20 @@ def test_nothing_is_known_without_an_answer(options):
     assert ask_for_refusal(postgres(**options)) is Refusal.UNKNOWN
 
 
+@pytest.mark.parametrize("error", [psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed])
+def test_a_pool_that_is_full_or_closed_says_nothing_of_its_server(error):
+    """Nobody is asked: another server can be taken, and this one is not left alone."""
+    assert outage_of(error(), postgres()) is Outage.BUSY
+    assert is_busy(error(), postgres())
+
+
+def test_a_pool_without_a_connection_may_have_lost_its_server():
+    """The server is asked then, and only then."""
+    assert outage_of(psycopg_pool.PoolTimeout(), postgres()) is Outage.UNREACHABLE
+    assert not is_busy(psycopg_pool.PoolTimeout(), postgres())
+    assert not is_busy(psycopg.OperationalError(), "nobody to ask")
+
+
 def test_nothing_is_known_of_a_server_that_does_not_answer(monkeypatch):
     """It is waited for no longer than connecting may take."""
     monkeypatch.setattr(refusals, "DEFAULT_SECONDS", 0.05)
@@ -145,8 +161,14 @@ def test_nothing_is_known_of_a_server_that_does_not_answer(monkeypatch):
         assert ask_for_refusal(asked) is Refusal.UNKNOWN
 
 
+def test_nothing_is_known_where_nothing_can_be_written_to_memory(monkeypatch):
+    """As on macOS, whose Python has no ``memfd_create``."""
+    monkeypatch.delattr(os, "memfd_create")
+    assert ask_for_refusal(postgres()) is Refusal.UNKNOWN
+
+
 def test_nothing_is_known_where_libpq_writes_nothing_down():
-    """As on other systems than Linux."""
+    """As psycopg has it on other systems than Linux."""
 
     class Silent:
         finish = staticmethod(lambda: None)

@@ -38,6 +38,15 @@ def outage_of(error: Exception, connection: BaseDatabaseWrapper) -> Outage | Non
     return read(raised, connection)
 
 
+def is_busy(error: Exception, connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a connection failed to open only because a pool had none to give.
+
+    Asks the server nothing where no pool was waited for.
+    """
+    is_of_a_pool = type(_of_the_driver(error)).__name__ in {_POOL_TIMEOUT, *_OF_THE_POOL_ALONE}
+    return is_of_a_pool and outage_of(error, connection) is Outage.BUSY
+
+
 def _of_the_driver(error: Exception) -> Any:
     """Return what the driver raised: Django's wrappers keep it as their cause."""
     return error.__cause__ if isinstance(error, Error) and error.__cause__ else error
@@ -58,6 +67,11 @@ _INSUFFICIENT_RESOURCES = "53"
 # admin_shutdown, crash_shutdown, cannot_connect_now
 _NOT_NOW = frozenset({"57P01", "57P02", "57P03"})
 
+# By name, because psycopg's pool need not be installed. A full queue and a pool that somebody has
+# just closed say nothing of the server; who waited in vain may have waited for a dead one.
+_POOL_TIMEOUT = "PoolTimeout"
+_OF_THE_POOL_ALONE = frozenset({"TooManyRequests", "PoolClosed"})
+
 
 def _postgresql(error: Any, connection: Any) -> Outage | None:
     if _by_class(error, connection) is None:
@@ -74,10 +88,13 @@ def _of_state(state: str) -> Outage | None:
 
 
 def _unexplained(error: Any, connection: Any) -> Outage | None:
-    if type(error).__name__ == "ConnectionTimeout":
+    name = type(error).__name__
+    if name in _OF_THE_POOL_ALONE:
+        return Outage.BUSY
+    if name == "ConnectionTimeout":
         return Outage.UNREACHABLE
     answer = ask_for_refusal(connection)
-    if answer is Refusal.NONE and type(error).__name__ == "PoolTimeout":
+    if answer is Refusal.NONE and name == _POOL_TIMEOUT:
         return Outage.BUSY
     return _of_state(answer) if isinstance(answer, str) else Outage.UNREACHABLE
 

@@ -78,7 +78,10 @@ class Peers:
 
     def could_not_be_opened(self, name: str, outage: Outage, error: Exception) -> None:
         """Leave a peer alone for the interval, if that is what the outage asks for."""
-        if not outage.lasts or not self._liveness.mark_down(name):
+        if not outage.lasts:
+            logger.info("Peer %r of %r is passed over this time: %s", name, self.alias, error)
+            return
+        if not self._liveness.mark_down(name):
             return
         logger.warning(
             "Peer %r of %r %s and is left alone for %g seconds: %s",

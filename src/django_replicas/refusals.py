@@ -32,7 +32,7 @@ def ask_for_refusal(connection: Any) -> str | Refusal:
 
     Takes no longer than the ``connect_timeout`` of its settings, 5 seconds where there is none.
     """
-    if not hasattr(connection.Database, "pq"):
+    if not hasattr(connection.Database, "pq") or not hasattr(os, "memfd_create"):
         return Refusal.UNKNOWN
     given = connection.get_connection_params()
     parameters = {key: value for key, value in given.items() if key not in _NOT_FOR_LIBPQ}

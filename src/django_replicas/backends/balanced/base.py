@@ -78,6 +78,8 @@ class DatabaseWrapper(BaseDatabaseWrapper):
                 if outage is None:
                     raise
                 self._drop()
+                if outage.lasts and isinstance(self, PoolPerPeer):
+                    self.give_up_pool()
                 peers.could_not_be_opened(peer, outage, error)
                 errors[peer] = error
             else:

@@ -28,7 +28,7 @@ def give_back(connection: Any, facts: Facts) -> None:
 def _taken(holder: Any) -> dict[str, Any]:
     kept = vars(holder)
     kind: Any = type(holder)
-    return {name: kept.pop(name) for name in _cached_names(kind) & kept.keys()}
+    return {name: kept.pop(name) for name in _cached_names(kind).intersection(kept)}
 
 
 @cache

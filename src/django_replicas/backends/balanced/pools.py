@@ -31,6 +31,18 @@ class PoolPerPeer(BaseDatabaseWrapper):
         for peer in self.settings_dict["PEERS"]:
             self._plain(peer).close_pool()
 
+    def give_up_pool(self) -> None:
+        """Have the next connection to this peer opened by another pool, and so at once.
+
+        One of psycopg's that has lost its server tries it again by itself, and waits twice as long
+        each time: for minutes after the server is back.
+        """
+        plain = self._plain(self._peer)
+        pool = plain._connection_pools.get(plain.alias)
+        if hasattr(pool, "reconnect_timeout"):
+            plain._connection_pools.pop(plain.alias, None)
+            pool.close(timeout=0.1)
+
     def _plain(self, peer: str) -> Any:
         """Return what would be a connection to *peer* without us; it is never opened."""
         known = self._plain_ones.get((peer, self._own_name))
