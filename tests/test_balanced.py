@@ -25,7 +25,7 @@ from django.db.backends.sqlite3.features import DatabaseFeatures
 from django_replicas import unit_of_work
 from django_replicas.backends.balanced.base import DatabaseWrapper
 from django_replicas.exceptions import NoPeerError, ReplicasConfigError
-from django_replicas.peers import Peers, peers_in, peers_of, server_of
+from django_replicas.peers import Peers, peers_in, peers_of
 from django_replicas.signals import peer_down, peer_up
 
 from .peers import aliases, balanced
@@ -89,21 +89,14 @@ def test_rows_are_those_of_a_peer(many):
     title = answering()
     assert title in PEERS
     assert many.peer == title
-    assert server_of(many) == title
 
 
 def test_no_peer_without_a_connection(many):
     """What is not open leads nowhere yet."""
     assert many.peer is None
-    assert server_of(many) == "many"
     answering()
     many.close()
     assert many.peer is None
-
-
-def test_an_alias_of_its_own_is_its_server():
-    """Only an alias with peers has any."""
-    assert server_of(connections["default"]) == "default"
 
 
 def test_every_peer_has_its_turn(many):
@@ -596,7 +589,7 @@ def test_as_a_follower(settings):
     with aliases(many=balanced(*PEERS)), unit_of_work():
         book = Book.objects.get(pk=1)
         assert book._state.db == "many"
-        assert book.title == server_of(connections["many"])
+        assert book.title == connections["many"].peer
 
 
 def test_as_a_follower_without_a_peer(settings, lose):

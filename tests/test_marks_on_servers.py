@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -16,12 +17,14 @@ from django.test import RequestFactory
 from django_replicas import pin, unit_of_work
 from django_replicas.jobs import Job, marks_to_send
 from django_replicas.middleware import ReplicasMiddleware
+from django_replicas.peers import forget_peers, peers_of
 from django_replicas.units import current_unit
 from servers.faults import Faults
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until
 
+from .peers import balanced
 from .shop.models import Shelf
 
 FOLLOWERS = {"replica1", "replica2"}
@@ -68,8 +71,11 @@ def begin_from_here(cluster):
         server.execute("CHECKPOINT")
 
 
+KEPT = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+
+
 def entry(server):
-    return {**server.django_database(), "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    return {**server.django_database(), **KEPT}
 
 
 @pytest.fixture
@@ -184,6 +190,134 @@ def test_two_servers_behind_one_address(site, cluster, configure, databases_are)
         assert in_a_thread(read, marks) == ("1", "default")
         assert read(marks) == ("1", "replica1")
         connections["replica1"].close()
+
+
+# Several servers behind one alias
+
+
+@pytest.fixture
+def peers(site, configure, databases_are):
+    """Have one follower with both standbys as its peers; replica2 shows nothing new."""
+    databases_are(peers=balanced("replica1", "replica2", BALANCE="round_robin", **KEPT))
+    forget_peers()
+    configure(SETS={"default": ["peers"]})
+    site["replica2"].pause_replay()
+    return site
+
+
+def reopened(alias="peers"):
+    """Open the alias's connection anew; return the peer whose turn it was."""
+    connections[alias].close()
+    connections[alias].ensure_connection()
+    return connections[alias].peer
+
+
+def test_peers_that_are_not_equally_far(peers):
+    """Who reopens its connection on the other peer has that one asked, and reads nothing stale."""
+    marks = write("1")
+    wait_until(lambda: peers["replica1"].execute(ROWS) == [("1",)], "one peer shows it")
+    answers = {(reopened(), read(marks)) for _ in range(10)}
+    assert answers == {("replica1", ("1", "peers")), ("replica2", ("1", "default"))}
+    peers["replica2"].resume_replay()
+    wait_until(lambda: peers["replica2"].execute(ROWS) == [("1",)], "the other one does, too")
+    answers = {(reopened(), read(marks)) for _ in range(10)}
+    assert answers == {("replica1", ("1", "peers")), ("replica2", ("1", "peers"))}
+
+
+def test_a_connection_that_is_reopened_within_a_unit(peers):
+    """The unit's follower is another server then: it is asked, and the leader goes on."""
+    marks = write("1")
+    wait_until(lambda: peers["replica1"].execute(ROWS) == [("1",)], "one peer shows it")
+    wait_until(lambda: reopened() == "replica1", "it is its turn")
+    with Job(marks):
+        assert name() == "1"
+        assert dict(named(current_unit().counts)) == {"peers": 1}
+        assert reopened() == "replica2"
+        assert name() == "1"
+        assert dict(named(current_unit().counts)) == {"peers": 1, "default": 1}
+
+
+def named(counts):
+    """Return how often each alias answered, for whatever reason."""
+    answered = Counter()
+    for (alias, _), times in counts.items():
+        answered[alias] += times
+    return answered
+
+
+@pytest.fixture
+def kept(peers):
+    """Have a connection to each peer, as threads keep them."""
+    opened = [connections["peers"], connections["peers"].copy()]
+    for each in opened:
+        each.ensure_connection()
+    yield {each.peer: each for each in opened}
+    connections["peers"], another = opened
+    another.close()
+
+
+def read_over(connection, marks):
+    connections["peers"] = connection
+    return read(marks)
+
+
+def test_what_one_peer_has_says_nothing_of_another(peers, kept):
+    """Over connections that are kept, whichever of them heard of a position last."""
+    for text in "123":
+        marks = write(text)
+        wait_until(lambda: peers["replica1"].execute(ROWS) == [(text,)], "one shows it")  # noqa: B023
+        assert read_over(kept["replica1"], marks) == (text, "peers")
+        assert read_over(kept["replica2"], marks) == (text, "default")
+
+
+def test_each_peer_is_asked_once(peers, kept):
+    """What is known of one is not forgotten because another was asked in between."""
+    peers["replica2"].resume_replay()
+    marks = write("1")
+    for server in ("replica1", "replica2"):
+        wait_until(lambda: peers[server].execute(ROWS) == [("1",)], "it is shown")  # noqa: B023
+    with ExitStack() as listening:
+        asked = []
+        for each in kept.values():
+            listening.enter_context(each.execute_wrapper(partial(note_question, asked)))
+        for _ in range(5):
+            answers = {read_over(connection, marks) for connection in kept.values()}
+            assert answers == {("1", "peers")}
+        assert sorted(asked) == ["replica1", "replica2"]
+
+
+def test_a_peer_that_hangs(peers, kept, configure):
+    """It is given up when the check has taken too long, and another one serves this unit."""
+    configure(CHECK_TIMEOUT=0.2)
+    marks = write("1")
+    wait_until(lambda: peers["replica1"].execute(ROWS) == [("1",)], "the other one shows it")
+    peers["replica2"].freeze()
+    try:
+        assert read_over(kept["replica2"], marks) == ("1", "peers")
+        assert connections["peers"].peer == "replica1"
+        assert not peers_of("peers").is_up("replica2")
+    finally:
+        peers["replica2"].thaw()
+
+
+def test_the_only_peer_hangs(site, configure, databases_are):
+    """Then the leader serves, and the follower is left alone."""
+    configure(SETS={"default": ["peers"]}, CHECK_TIMEOUT=0.2)
+    databases_are(peers=balanced("replica1", **KEPT))
+    forget_peers()
+    connections["peers"].ensure_connection()
+    marks = write("1")
+    site["replica1"].freeze()
+    try:
+        assert read(marks) == ("1", "default")
+    finally:
+        site["replica1"].thaw()
+
+
+def note_question(asked, execute, sql, params, many, context):
+    if "pg_last_wal_replay_lsn" in sql:
+        asked.append(context["connection"].peer)
+    return execute(sql, params, many, context)
 
 
 # GitLab's old bugs

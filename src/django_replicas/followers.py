@@ -18,7 +18,9 @@ from .knowledge import Replayed, epochs
 from .leaders import has_open_transaction
 from .liveness import Liveness
 from .measuring import Measurer
-from .own_connections import OVER_A_NETWORK
+from .outages import is_busy
+from .own_connections import OVER_A_NETWORK, servers_behind
+from .peers import lost_peer, server_behind
 from .positions import Position, Told, may_have_positions, positions_of
 from .signals import follower_caught_up, follower_down, follower_lags, follower_up
 from .sticky import client_here, ranked
@@ -80,18 +82,22 @@ class Followers:
 
         After a while they are asked again, by units that another follower is known to be good for.
         """
-        known = {alias for alias in in_turn if self._replayed.may_have(alias, sought)}
+        servers = {alias: server_behind(alias) for alias in in_turn}
+        known = {alias for alias in in_turn if self._replayed.may_have(servers[alias], sought)}
         misses = self._replayed.misses if known else self._replayed.past_misses
-        return sorted(in_turn, key=lambda alias: 0 if alias in known else misses(alias))
+        return sorted(in_turn, key=lambda alias: 0 if alias in known else misses(servers[alias]))
 
     def _known_to_have(self, sought: Position, aliases: Sequence[str]) -> str | None:
         """Return a follower that need not be asked, because another was asked in vain."""
         for alias in aliases:
-            if self._replayed.may_have(alias, sought) and self.is_near(alias) and self.opens(alias):
-                connection = connections[alias]
-                is_known = self._replayed.has(alias, connection.connection, sought)
-                if is_known and not has_open_transaction(connection):
-                    return alias
+            if (
+                self._replayed.may_have(server_behind(alias), sought)
+                and self.is_near(alias)
+                and self.opens(alias)
+                and self._is_known(alias, sought)
+                and not has_open_transaction(connections[alias])
+            ):
+                return alias
         return None
 
     def has_replayed(self, alias: str, sought: Position) -> bool:
@@ -101,8 +107,10 @@ class Followers:
             return False
         if has_open_transaction(connection):
             return False  # It may see only what there was when it began.
-        is_known = self._replayed.has(alias, connection.connection, sought)
-        return is_known or self._says_that_it_has_replayed(alias, sought)
+        return self._is_known(alias, sought) or self._says_that_it_has_replayed(alias, sought)
+
+    def _is_known(self, alias: str, sought: Position) -> bool:
+        return self._replayed.has(server_behind(alias), connections[alias].connection, sought)
 
     def _says_that_it_has_replayed(self, alias: str, sought: Position, again: bool = True) -> bool:
         connection = connections[alias]
@@ -110,10 +118,11 @@ class Followers:
         try:
             told = self._ask(connection)
         except (OperationalError, InterfaceError) as error:
-            connection.close()
             was_late = self._replayed.now() - asked >= self._set.check_timeout
+            has_others = was_late and lost_peer(alias, error)
+            connection.close()
             # Servers close connections that were idle for long, and are well.
-            if again and not was_late and self.opens(alias):
+            if again and (has_others or not was_late) and self.opens(alias):
                 return self._says_that_it_has_replayed(alias, sought, again=False)
             self._went_down(alias, error)
             return False
@@ -122,7 +131,7 @@ class Followers:
             told = Told()
         else:
             self._mute.discard(alias)
-        return self._replayed.learn(alias, driver, told, asked, sought)
+        return self._replayed.learn(server_behind(alias), driver, told, asked, sought)
 
     def _ask(self, connection: BaseDatabaseWrapper) -> Told:
         with hung_up_after(connection, self._set.check_timeout):
@@ -203,7 +212,10 @@ class Followers:
             self._close_if_unusable(connection)
             connection.ensure_connection()
         except Error as error:
-            self._went_down(alias, error)
+            if is_busy(error, connection):
+                logger.info("Follower %r is passed over this time: %s", alias, error)
+            else:
+                self._went_down(alias, error)
             return False
         if self._liveness.mark_up(alias):
             logger.info("Follower %r of %r is back.", alias, self._set.leader)
@@ -240,7 +252,8 @@ class Followers:
             follower_lags.send_robust(self, alias=alias, leader=self._set.leader, why=why)
 
     def _went_down(self, alias: str, error: Exception) -> None:
-        self._replayed.forget(alias)
+        for server in servers_behind(alias):
+            self._replayed.forget(server)
         if not self._liveness.mark_down(alias):
             return
         logger.warning(

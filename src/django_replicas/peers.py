@@ -9,7 +9,6 @@ from typing import Any
 
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .liveness import Liveness
 from .outages import Outage
@@ -126,13 +125,20 @@ def peers_of(alias: str) -> Peers | None:
     return peers_in(alias, settings) if settings["ENGINE"] == ENGINE else None
 
 
-def server_of(connection: BaseDatabaseWrapper) -> str:
-    """Return the alias of the one server that an open connection talks to.
+def server_behind(alias: str) -> str:
+    """Return the alias of what this thread's connection is open to: a peer's, where it has any."""
+    if connections.settings[alias]["ENGINE"] != ENGINE:
+        return alias
+    return getattr(connections[alias], "peer", None) or alias
 
-    That is its own, but for an alias with peers, where it is the peer's. What is known of a
-    server, such as its position, is known by this name.
-    """
-    return getattr(connection, "peer", None) or connection.alias
+
+def lost_peer(alias: str, error: Exception) -> bool:
+    """Leave the peer alone that this thread's connection is open to; tell whether another is up."""
+    peers, peer = peers_of(alias), server_behind(alias)
+    if peers is None or peer == alias:
+        return False
+    peers.could_not_be_opened(peer, Outage.UNREACHABLE, error)
+    return peers.is_better_left(peer)
 
 
 def forget_peers() -> None:
