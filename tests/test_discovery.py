@@ -2,10 +2,10 @@
 
 import logging
 import os
+import socket
 import ssl
-import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, count, repeat
 from threading import Barrier, Event, Thread
 from types import SimpleNamespace
@@ -45,9 +45,14 @@ from servers.memcached import Memcached
 from servers.ports import free_port
 from servers.waiting import wait_until
 
+from . import clusters
+from .clusters import address_of
+
 ONE, TWO, THREE = (f"node-{n}.example|10.0.0.{n}|11211" for n in (1, 2, 3))
 NODES = tuple(Node(f"node-{n}.example", f"10.0.0.{n}", 11211) for n in (1, 2, 3))
 CALLS_ARE_LATE = 5.0
+
+certificate = clusters.certificate
 
 
 @pytest.fixture
@@ -57,9 +62,8 @@ def endpoint():
         yield endpoint
 
 
-def at(endpoint, **options):
-    host, _, port = endpoint.location.rpartition(":")
-    return Endpoint(host.strip("[]"), int(port), **options)
+def at(endpoint):
+    return Endpoint(*address_of(endpoint.location))
 
 
 def asked(endpoint, timeout=CALLS_ARE_LATE):
@@ -144,21 +148,10 @@ def test_ipv6_endpoint():
         assert str(at(endpoint)) == f"[::1]:{endpoint.port}"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout key -out certificate"
-    subprocess.run([*command.split(), *names.split()], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
 def test_tls(certificate):
     """TLS from the first byte, the name verified; without trust there is an error, no list."""
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(certificate / "certificate", certificate / "key")
-    trusting = ssl.create_default_context(cafile=certificate / "certificate")
-    with ConfigurationEndpoint(tls=serving) as endpoint:
+    trusting = certificate.trusting()
+    with ConfigurationEndpoint(tls=certificate.serving()) as endpoint:
         endpoint.say(listing(1, [ONE]))
         port = endpoint.port
         assert ask(Endpoint("localhost", port, trusting), CALLS_ARE_LATE).nodes == NODES[:1]
@@ -307,6 +300,56 @@ def test_no_such_host(host):
         ask(Endpoint(host, 11211), CALLS_ARE_LATE)
 
 
+@contextmanager
+def never_accepting():
+    """An address whose connections are neither accepted nor refused: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        place = full.getsockname()
+        with ExitStack() as undo:
+            for _ in range(2):
+                connection = undo.enter_context(socket.socket())
+                connection.setblocking(False)
+                connection.connect_ex(place)
+            yield place
+
+
+def named(monkeypatch, *places):
+    """Have every name lead to these addresses."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_several_addresses(endpoint, monkeypatch):
+    """An address that leads nowhere leaves time for the next one."""
+    with never_accepting() as nowhere:
+        named(monkeypatch, nowhere, ("127.0.0.1", free_port()), ("127.0.0.1", endpoint.port))
+        assert ask(Endpoint("name", 1), 0.3).nodes == NODES[:2]
+
+
+def test_no_address_answers(monkeypatch):
+    """Where none of them answers it is the last one's error that is told."""
+    with never_accepting() as nowhere:
+        named(monkeypatch, ("127.0.0.1", free_port()), nowhere)
+        with pytest.raises(EndpointUnreachableError, match="timed out"):
+            ask(Endpoint("name", 1), 0.1)
+
+
+def test_address_of_a_kind_that_is_not_here(endpoint, monkeypatch):
+    """An address of a family that this machine has not is no reason to give up."""
+    places = [(0, socket.SOCK_STREAM, 999, "", ("::", 1))]
+    places += socket.getaddrinfo("127.0.0.1", endpoint.port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+    assert asked(endpoint).nodes == NODES[:2]
+
+
+def test_tls_that_is_not_answered(endpoint):
+    """Who accepts a connection and then says nothing in TLS is late as well."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        place = Endpoint("127.0.0.1", mute.getsockname()[1], ssl.create_default_context())
+        with pytest.raises(EndpointUnreachableError, match="timed out"):
+            ask(place, 0.05)
+
+
 def test_late_before_sending():
     """Time that is used up is noticed before anything is sent."""
     with ConfigurationEndpoint() as endpoint, pytest.raises(EndpointUnreachableError):
@@ -323,10 +366,7 @@ def test_silent():
     """All nodes are asked; those that hang or are gone are silent."""
     with Memcached() as alive, ConfigurationEndpoint() as other:
         other.engine = b""
-        nodes = [
-            Node("", "127.0.0.1", int(location.rpartition(":")[2]))
-            for location in (alive.location, other.location, f"127.0.0.1:{free_port()}")
-        ]
+        nodes = [Node("", "127.0.0.1", port) for port in (alive.port, other.port, free_port())]
         assert silent(Endpoint("e", 1), nodes, CALLS_ARE_LATE) == {nodes[2]}
         alive.freeze()
         assert silent(Endpoint("e", 1), nodes, 0.1) == {nodes[0], nodes[2]}
@@ -732,54 +772,64 @@ def test_suspect_once_a_second(real, endpoint, clock):
     assert real.looks == before + 2
 
 
+class Held:
+    """An endpoint whose lists are held back: wait for `began`, then for `go`, or release all."""
+
+    def __init__(self, endpoint):
+        self.began, self.go = Barrier(2), Barrier(2)
+        self._endpoint, self._reply = endpoint, endpoint.reply
+        endpoint.reply = self._wait
+
+    def _wait(self, command):
+        self.began.wait()
+        self.go.wait()
+        return self._reply(command)
+
+    def release(self):
+        self._endpoint.reply = self._reply
+        self.go.wait()
+
+
+@contextmanager
+def suspecting(cluster, view, number=1):
+    """Threads whose calls failed on a view, waiting within the block for a look."""
+    threads = [
+        Thread(target=cluster.suspect, args=(view,), kwargs={"wait": True}) for _ in range(number)
+    ]
+    yield [thread.start for thread in threads]
+    for thread in threads:
+        thread.join()
+
+
+def both_wait(cluster):
+    wait_until(lambda: len(cluster._looking._current._condition._waiters) == 2, "both wait")
+
+
 def test_suspect_during_a_look(real, nodes, endpoint, clock):
     """A look that began before the call failed is not believed to have seen why."""
     view = real.view()
-    say_it = endpoint.reply
-    began, go = Barrier(2), Barrier(2)
-
-    def wait_first(command):
-        began.wait()
-        go.wait()
-        endpoint.reply = say_it
-        return say_it(command)
-
-    endpoint.reply = wait_first
+    held = Held(endpoint)
     clock.now += 60
     real.view()
-    began.wait()
+    held.began.wait()
     nodes[0].kill()
-    waiting = Thread(target=real.suspect, args=(view,), kwargs={"wait": True})
-    waiting.start()
-    go.wait()
-    waiting.join()
+    with suspecting(real, view) as (begin,):
+        begin()
+        held.release()
     assert locations(real.view().down) == [nodes[0].location]
 
 
-def test_suspect_together(real, nodes, endpoint, clock):
+def test_suspect_together(real, nodes, endpoint):
     """Those whose calls fail while the cluster is being looked at wait for the same look."""
     view = real.view()
-    say_it = endpoint.reply
-    began, go = Barrier(2), Barrier(2)
-
-    def wait_first(command):
-        began.wait()
-        go.wait()
-        return say_it(command)
-
-    endpoint.reply = wait_first
+    held = Held(endpoint)
     nodes[0].kill()
-    first, second = (
-        Thread(target=real.suspect, args=(view,), kwargs={"wait": True}) for _ in range(2)
-    )
-    first.start()
-    began.wait()
-    second.start()
-    wait_until(lambda: len(real._looking._current._condition._waiters) == 2, "both wait")
-    endpoint.reply = say_it
-    go.wait()
-    first.join()
-    second.join()
+    with suspecting(real, view, 2) as (begin_first, begin_second):
+        begin_first()
+        held.began.wait()
+        begin_second()
+        both_wait(real)
+        held.release()
     assert locations(real.view().down) == [nodes[0].location]
     assert real.looks == 2
 
@@ -787,32 +837,19 @@ def test_suspect_together(real, nodes, endpoint, clock):
 def test_suspect_during_the_look_after(real, nodes, endpoint, clock):
     """The end of a look that had begun before is not the end of waiting for the next one."""
     view = real.view()
-    say_it = endpoint.reply
-    began, go = Barrier(2), Barrier(2)
-
-    def wait_first(command):
-        began.wait()
-        go.wait()
-        return say_it(command)
-
-    endpoint.reply = wait_first
+    held = Held(endpoint)
     clock.now += 60
     real.view()
-    began.wait()
+    held.began.wait()
     nodes[0].kill()
-    first, second = (
-        Thread(target=real.suspect, args=(view,), kwargs={"wait": True}) for _ in range(2)
-    )
-    first.start()
-    wait_until(lambda: real._suspicious, "the first suspects")
-    go.wait()
-    began.wait()
-    second.start()
-    wait_until(lambda: len(real._looking._current._condition._waiters) == 2, "both wait")
-    endpoint.reply = say_it
-    go.wait()
-    first.join()
-    second.join()
+    with suspecting(real, view, 2) as (begin_first, begin_second):
+        begin_first()
+        wait_until(lambda: real._suspicious, "the first suspects")
+        held.go.wait()
+        held.began.wait()
+        begin_second()
+        both_wait(real)
+        held.release()
     assert locations(real.view().down) == [nodes[0].location]
 
 
@@ -900,6 +937,17 @@ def test_what_a_child_keeps(cluster, clock):
     assert cluster._due == clock.now + 60
     assert cluster.view() is view
     assert after_a_look(cluster, clock) == ["node-1.example", "node-2.example"]
+
+
+def test_a_child_tries_what_is_down(real, nodes, clock):
+    """Nodes that were down for the parent are tried as soon as they would have been there."""
+    view = real.view()
+    nodes[0].kill()
+    real.suspect(view, wait=True)
+    nodes[0].start()
+    real.begin_anew()
+    after_a_look(real, clock, 1)
+    assert not real.view().down
 
 
 def test_one_of_many_begins_a_look(cluster, clock):

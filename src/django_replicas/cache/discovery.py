@@ -105,6 +105,7 @@ class Cluster:
         if self._view is not None:
             # Not all children of one parent at once.
             self._plan_asking()
+            self._plan_looking()
 
     def __str__(self) -> str:
         return str(self.source.endpoint)

@@ -2,13 +2,13 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
 from threading import Thread
-from typing import Self
+from typing import Any, Self
 
 from django_replicas.exceptions import (
     DiscoveryError,
@@ -30,6 +30,9 @@ from .replies import (
 # A list of a thousand nodes is far below this.
 MOST_RECEIVED = 256 * 1024
 LONGEST_LINE = 1024
+
+# What getaddrinfo() returns for each address of a name.
+Place = tuple[int, int, int, str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,33 +79,42 @@ def _ask(talk: "Conversation") -> NodeList:
     return read_nodes(payload)
 
 
-class Conversation:
-    """Commands and replies over one connection, all of them within one number of seconds."""
+class Span:
+    """Some seconds from now on, for all of what has to be done in them."""
 
-    def __init__(
-        self, connection: socket.socket, ends_at: float, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return how many are left; raise ``TimeoutError`` where none is."""
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it took too long")
+        return left
+
+
+class Conversation:
+    """Commands and replies over one connection, all of them within one span of time."""
+
+    def __init__(self, connection: socket.socket, span: Span) -> None:
         self._connection = connection
-        self._ends_at = ends_at
-        self._clock = clock
+        self._span = span
         self._received = bytearray()
         self._room = MOST_RECEIVED
 
     @classmethod
     def with_(cls, host: str, port: int, tls: SSLContext | None, timeout: float) -> Self:
         """Connect, and speak TLS from the start where a context is given."""
-        clock = time.monotonic
-        ends_at = clock() + timeout
         try:
-            connection = socket.create_connection((host, port), timeout)
-            with suppress(OSError):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            span = Span(timeout)
+            connection = _connected(places, span)
             if tls is not None:
-                connection = _secured(connection, tls, host)
+                connection = _secured(connection, tls, host, span)
         # UnicodeError: a name that is none.
         except (OSError, UnicodeError) as error:
             raise EndpointUnreachableError(f"it cannot be connected to ({error})") from error
-        return cls(connection, ends_at, clock)
+        return cls(connection, span)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +124,7 @@ class Conversation:
 
     def send(self, command: bytes) -> None:
         try:
-            self._connection.settimeout(self._left())
+            self._connection.settimeout(self._span.left())
             self._connection.sendall(command)
         except OSError as error:
             raise self._unreachable(error) from error
@@ -138,7 +150,7 @@ class Conversation:
 
     def _receive(self) -> None:
         try:
-            self._connection.settimeout(self._left())
+            self._connection.settimeout(self._span.left())
             received = self._connection.recv(4096)
             if not received:
                 raise ConnectionError("it ended the connection")
@@ -150,20 +162,37 @@ class Conversation:
             problem = f"it sent more than {MOST_RECEIVED} bytes, {quoted(bytes(self._received))}"
             raise MalformedReplyError(problem, received=bytes(self._received))
 
-    def _left(self) -> float:
-        left = self._ends_at - self._clock()
-        if left <= 0:
-            raise TimeoutError("it took too long")
-        return left
-
     def _unreachable(self, error: OSError) -> EndpointUnreachableError:
         received = bytes(self._received)
         until_then = f" after {quoted(received)}" if received else ""
         return EndpointUnreachableError(f"{error}{until_then}", received=received)
 
 
-def _secured(connection: socket.socket, tls: SSLContext, host: str) -> socket.socket:
+def _connected(places: Sequence[Place], span: Span) -> socket.socket:
+    """Connect to the first place that lets us; none may use up the time of those after it."""
+    *others, last = places
+    for number, place in enumerate(others):
+        with suppress(OSError):
+            return _connection(place, span.left() / (len(places) - number))
+    return _connection(last, span.left())
+
+
+def _connection(place: Place, seconds: float) -> socket.socket:
+    family, kind, protocol, _, address = place
+    connection = socket.socket(family, kind, protocol)
     try:
+        connection.settimeout(seconds)
+        connection.connect(address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _secured(connection: socket.socket, tls: SSLContext, host: str, span: Span) -> socket.socket:
+    try:
+        connection.settimeout(span.left())
         return tls.wrap_socket(connection, server_hostname=host)
     except BaseException:
         connection.close()
