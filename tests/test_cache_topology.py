@@ -4,38 +4,35 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 from threading import Thread
 
 import pytest
 from django.core.cache import caches
-from pymemcache.client.base import Client as OneNode
 
-from django_replicas.cache.clients import forget_clients
 from servers.configuration_endpoint import ConfigurationEndpoint
 from servers.memcached import Memcached
 from servers.waiting import wait_until
 
+from . import clusters
 from .cache_worker import TASKS, THREADS, Load
+from .clusters import keys_on, kinds
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 INTERVAL = 0.2
-PATH = "django_replicas.cache.elasticache."
-KINDS = {
-    "binary": (PATH + "ElastiCache", {}),
-    "text": (PATH + "ElastiCache", {"binary": False}),
-    "pymemcache": (PATH + "PyMemcacheElastiCache", {}),
-}
-kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 MANY = [f"key{n}" for n in range(300)]
+pytestmark = pytest.mark.usefixtures("in_haste")
+
+in_haste, use = clusters.in_haste, clusters.use
 
 
 class Cluster:
     """An endpoint and the nodes that it names."""
 
     def __init__(self, endpoint, start):
+        self.location = endpoint.location
         self._endpoint = endpoint
         self._start = start
         self.nodes = [start() for _ in range(3)]
@@ -71,31 +68,18 @@ class Cluster:
         return self.nodes[0]
 
 
-@pytest.fixture(autouse=True)
-def _in_haste(monkeypatch):
-    """Look again after a tenth of the time."""
-    monkeypatch.setattr("django_replicas.cache.discovery.RETRY_SECONDS", 0.1)
-
-
 @pytest.fixture
 def cluster():
     with ExitStack() as undo:
         endpoint = undo.enter_context(ConfigurationEndpoint())
-        undo.callback(forget_clients)
         cluster = Cluster(endpoint, lambda: undo.enter_context(Memcached()))
-        cluster.location = endpoint.location
         yield cluster
 
 
 @pytest.fixture
-def configured(cluster, settings):
+def configured(cluster, use):
     def configured(kind, **options):
-        backend, own = kind
-        options = own | {"DISCOVERY_INTERVAL": INTERVAL} | options
-        settings.CACHES = {
-            "default": {"BACKEND": backend, "LOCATION": cluster.location, "OPTIONS": options}
-        }
-        return settings.CACHES
+        return use(kind, cluster, DISCOVERY_INTERVAL=INTERVAL, **options)
 
     return configured
 
@@ -173,17 +157,10 @@ def test_dead_without_retries(cluster, configured, kind):
         assert load.errors.total() == errors
 
 
-def keys_on(node, keys):
-    host, _, port = node.location.rpartition(":")
-    with closing(OneNode((host, int(port)))) as direct:
-        return {key for key in keys if direct.get(caches["default"].make_key(key)) is not None}
-
-
 @kinds
 def test_keys_move_to_a_new_node_alone(cluster, configured, kind):
     """A new node takes its share; no key moves from one of the others to another."""
-    configured(kind)
-    cache = caches["default"]
+    cache = configured(kind)
     cache.set_many(dict.fromkeys(MANY, 1))
     new = cluster.add()
     wait_until(lambda: {*cache.client_servers} == cluster.locations, "the new node is in use")
@@ -196,8 +173,7 @@ def test_keys_move_to_a_new_node_alone(cluster, configured, kind):
 @kinds
 def test_keys_of_a_removed_node_alone_move(cluster, configured, kind):
     """What the remaining nodes held they still hold."""
-    configured(kind)
-    cache = caches["default"]
+    cache = configured(kind)
     cache.set_many(dict.fromkeys(MANY, 1))
     gone = cluster.remove()
     wait_until(lambda: {*cache.client_servers} == cluster.locations, "it is out of use")
@@ -235,11 +211,11 @@ class Worker:
 
 
 @kinds
-def test_processes(cluster, configured, kind):
+def test_processes(cluster, configured, settings, kind):
     """Each process follows by itself: nodes added, removed, killed and replaced."""
-    settings = configured(kind, CALL_RETRY_COUNT=2)
+    configured(kind, CALL_RETRY_COUNT=2)
     with ExitStack() as undo:
-        workers = [Worker(settings) for _ in range(2)]
+        workers = [Worker(settings.CACHES) for _ in range(2)]
         for worker in workers:
             undo.callback(worker.end)
         for change in (lambda: None, cluster.add, cluster.remove, cluster.kill_and_replace):

@@ -2,13 +2,13 @@
 
 import asyncio
 import copy
+import gc
 import json
 import os
 import ssl
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from threading import Barrier, Thread
 from types import SimpleNamespace
@@ -17,10 +17,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
-from pymemcache.client.base import Client as OneNode
 
 from django_replicas.cache import libraries
-from django_replicas.cache.clients import _after_fork, clients_for, forget_clients
+from django_replicas.cache.clients import Clients, _after_fork, clients_for, forget_clients
 from django_replicas.cache.elasticache import ElastiCache, PyMemcacheElastiCache
 from django_replicas.cache.options import as_key, read_location
 from django_replicas.exceptions import DiscoveryError
@@ -29,30 +28,21 @@ from servers.memcached import Memcached
 from servers.ports import free_port
 from servers.waiting import wait_until
 
+from . import clusters
+from .clusters import BINARY, KINDS, PYMEMCACHE, TEXT, keys_on, kinds
 from .conftest import NO_PYLIBMC
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("pylibmc", reason=NO_PYLIBMC)
 pylibmc = import_module("pylibmc")
 
-PATH = "django_replicas.cache.elasticache."
-BINARY = (PATH + "ElastiCache", {})
-TEXT = (PATH + "ElastiCache", {"binary": False})
-PYMEMCACHE = (PATH + "PyMemcacheElastiCache", {})
-KINDS = {"binary": BINARY, "text": TEXT, "pymemcache": PYMEMCACHE}
 OF_PYLIBMC = {"binary": BINARY, "text": TEXT}
 MANY = [f"key{n}" for n in range(60)]
 
-kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 of_pylibmc = pytest.mark.parametrize("kind", OF_PYLIBMC.values(), ids=OF_PYLIBMC)
+pytestmark = pytest.mark.usefixtures("in_haste")
 
-
-@pytest.fixture(autouse=True)
-def _in_haste(monkeypatch):
-    """Look again after a tenth of the time, and leave no connection to the next test."""
-    monkeypatch.setattr("django_replicas.cache.discovery.RETRY_SECONDS", 0.1)
-    yield
-    forget_clients()
+in_haste, use, certificate = clusters.in_haste, clusters.use, clusters.certificate
 
 
 @pytest.fixture(scope="module")
@@ -75,24 +65,6 @@ def endpoint(nodes):
     with ConfigurationEndpoint() as endpoint:
         endpoint.name([node.location for node in nodes])
         yield endpoint
-
-
-@pytest.fixture
-def use(settings):
-    """Configure a cache, and return it."""
-
-    def use(kind, endpoint, **options):
-        backend, own = kind
-        settings.CACHES = {
-            "default": {
-                "BACKEND": backend,
-                "LOCATION": getattr(endpoint, "location", endpoint),
-                "OPTIONS": own | options,
-            }
-        }
-        return caches["default"]
-
-    return use
 
 
 @pytest.fixture
@@ -120,13 +92,6 @@ class Awaited:
 @pytest.fixture(params=["sync", "async"])
 def methods(request, cache):
     return cache if request.param == "sync" else Awaited(cache)
-
-
-def keys_on(node, cache, keys):
-    """Return those keys that a node has, asked itself."""
-    host, _, port = node.location.rpartition(":")
-    with closing(OneNode((host.strip("[]"), int(port)))) as direct:
-        return {key for key in keys if direct.get(cache.make_key(key)) is not None}
 
 
 # Every method
@@ -203,8 +168,19 @@ def test_not_expired(methods, timeout):
     assert methods.get("set") == 1
 
 
+@pytest.fixture
+def others(cache):
+    """Two more clients, which nothing that a healthy node says may cost their connections."""
+    clients = cache._clients
+    several = [clients._take() for _ in range(2)]
+    clients._idle.extend(several)
+    yield
+    assert {*several} <= {*clients._idle}
+    assert {lent.failure for lent in several} == {clients._last_failure}
+
+
 @each
-def test_incr_of_what_cannot_be_counted(cache):
+def test_incr_of_what_cannot_be_counted(cache, others):
     """A missing key is a ValueError; what is no number is the library's own error."""
     refused = (
         cache._lib.exceptions.MemcacheClientError
@@ -217,11 +193,11 @@ def test_incr_of_what_cannot_be_counted(cache):
     for change in (cache.incr, cache.decr):
         with pytest.raises(refused):
             change("text")
-    assert cache.get("text") == "x"
+        assert cache.get("text") == "x"
 
 
 @of_pylibmc
-def test_incr_fails_otherwise(use, shared, kind, monkeypatch):
+def test_incr_fails_otherwise(use, shared, kind):
     """The same error about a number is not taken for another."""
     cache = use(kind, shared)
     cache.set("number", 1)
@@ -230,14 +206,15 @@ def test_incr_fails_otherwise(use, shared, kind, monkeypatch):
     def fail(*arguments):
         raise failure
 
-    monkeypatch.setattr(cache._cache, "incr", fail, raising=False)
+    lent = cache._clients._take()
     with pytest.raises(failure):
-        cache.incr("number")
+        lent.client._counted(fail, cache.make_key("number"), 1)
+    assert not cache._clients.library.is_answer(failure())
 
 
 @each
-def test_too_large(cache):
-    """A value that is refused leaves no older one behind."""
+def test_too_large(cache, others):
+    """A value that is refused leaves no older one behind, and breaks no connection."""
     cache.set("large", "small")
     with pytest.raises(Exception, match=r"object too large|^$"):
         cache.set("large", "x" * 2**21)
@@ -378,6 +355,25 @@ def test_fork(cache):
     assert cache.get("a") == 2
 
 
+@each
+def test_fork_while_others_call(cache, monkeypatch):
+    """What a thread gives back in the last moment is its parent's; a child leaves it alone."""
+    cache.set("a", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Clients, "close", lambda self: None)
+        child = os.fork()
+    if not child:  # pragma: no cover - the child's own life
+        status = 1
+        try:
+            status = 2 * len(cache._clients._idle) + (cache.get("a") != 1)
+            gc.collect()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert cache._clients._idle
+    assert cache.get("a") == 1
+
+
 def test_after_fork():
     """A lock that another thread of the parent held holds no child up."""
     with clients_lock_held():
@@ -402,8 +398,8 @@ def test_dead_node(use, kind, nodes, endpoint):
     """With a retry nobody notices a dead node; its keys go to the others until it is back."""
     cache = use(kind, endpoint, CALL_RETRY_COUNT=1)
     cache.set_many(dict.fromkeys(MANY, 1))
-    assert 0 < len(keys_on(nodes[0], cache, MANY)) < len(MANY)
-    stay = keys_on(nodes[1], cache, MANY)
+    assert 0 < len(keys_on(nodes[0], MANY)) < len(MANY)
+    stay = keys_on(nodes[1], MANY)
     nodes[0].kill()
     assert cache.get_many(MANY).items() <= dict.fromkeys(stay, 1).items()
     assert cache.set_many(dict.fromkeys(MANY, 2)) == []
@@ -411,7 +407,7 @@ def test_dead_node(use, kind, nodes, endpoint):
     nodes[0].start()
     wait_until(lambda: cache.get("any") or not cache.cluster.view().down, "the node is back")
     cache.set_many(dict.fromkeys(MANY, 3))
-    assert 0 < len(keys_on(nodes[0], cache, MANY)) < len(MANY)
+    assert 0 < len(keys_on(nodes[0], MANY)) < len(MANY)
 
 
 @kinds
@@ -448,7 +444,7 @@ def test_not_ejecting(use, kind, name, nodes, endpoint):
     """Told not to leave nodes out, the keys of a dead one fail until it is back, and no longer."""
     cache = use(kind, endpoint, behaviors={name: 0}, CALL_RETRY_COUNT=2)
     cache.set_many(dict.fromkeys(MANY, 1))
-    lost = keys_on(nodes[0], cache, MANY)
+    lost = keys_on(nodes[0], MANY)
     nodes[0].kill()
     kept = []
     for _ in range(2):
@@ -465,7 +461,7 @@ def test_not_ejecting(use, kind, name, nodes, endpoint):
     some = min(set(MANY) - lost)
     wait_until(lambda: cache.get(some) and not cache.cluster.view().down, "the node is back")
     assert cache.set_many(dict.fromkeys(MANY, 2)) == []
-    assert keys_on(nodes[0], cache, MANY) == lost
+    assert keys_on(nodes[0], MANY) == lost
 
 
 @of_pylibmc
@@ -486,13 +482,13 @@ def test_restarted_node(use, kind, nodes, endpoint):
     """A node that was restarted unseen breaks each connection once; a retry mends it."""
     cache = use(kind, endpoint, CALL_RETRY_COUNT=1)
     cache.set_many(dict.fromkeys(MANY, 1))
-    stay = keys_on(nodes[1], cache, MANY)
+    stay = keys_on(nodes[1], MANY)
     nodes[0].kill()
     nodes[0].start()
     assert cache.get_many(MANY).items() <= dict.fromkeys(stay, 1).items()
     cache.set_many(dict.fromkeys(MANY, 2))
-    assert keys_on(nodes[1], cache, MANY) == stay
-    assert keys_on(nodes[0], cache, MANY) == {*MANY} - stay
+    assert keys_on(nodes[1], MANY) == stay
+    assert keys_on(nodes[0], MANY) == {*MANY} - stay
 
 
 def test_restarted_node_breaks_all_connections(use, nodes, endpoint):
@@ -568,7 +564,7 @@ def test_new_list_while_calls_fail(use, kind, nodes, endpoint):
         endpoint.name([third.location, nodes[1].location])
         cache.set_many(dict.fromkeys(MANY, 2))
         assert cache.get_many(MANY) == dict.fromkeys(MANY, 2)
-        assert keys_on(third, cache, MANY)
+        assert keys_on(third, MANY)
         forget_clients()
 
 
@@ -589,7 +585,7 @@ def test_ignore_cluster_errors(use, kind, nodes):
     """A plain memcached may stand in for a cluster, as on a developer's machine."""
     cache = use(kind, nodes[0], IGNORE_CLUSTER_ERRORS=True)
     cache.set("a", 1)
-    assert keys_on(nodes[0], cache, ["a"]) == {"a"}
+    assert keys_on(nodes[0], ["a"]) == {"a"}
 
 
 @kinds
@@ -598,37 +594,24 @@ def test_ipv6(use, kind):
     if kind is not PYMEMCACHE and pylibmc.libmemcached_version.startswith("1.0."):
         pytest.skip("The libmemcached in pylibmc's wheels looks up no IPv6 addresses.")
     with Memcached(host="::1") as six, Memcached() as named, ConfigurationEndpoint() as endpoint:
-        port = named.location.rpartition(":")[2]
-        endpoint.say(listing(1, [entry(six.location), f"localhost||{port}"]))
+        endpoint.say(listing(1, [entry(six.location), f"localhost||{named.port}"]))
         cache = use(kind, endpoint)
         cache.set_many(dict.fromkeys(MANY, 1))
-        assert keys_on(named, cache, MANY)
-        assert len(keys_on(named, cache, MANY)) < len(MANY)
+        assert keys_on(named, MANY)
+        assert len(keys_on(named, MANY)) < len(MANY)
         assert cache.get_many(MANY) == dict.fromkeys(MANY, 1)
         forget_clients()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout key -out certificate"
-    subprocess.run([*command.split(), *names.split()], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
 def test_tls(use, certificate):
     """With a TLS context endpoint and nodes are spoken to in TLS, by the names to be verified."""
-    key, chain = certificate / "key", certificate / "certificate"
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(chain, key)
     with (
-        Memcached(tls=(chain, key)) as node,
-        ConfigurationEndpoint(tls=serving) as endpoint,
+        Memcached(tls=certificate.files) as node,
+        ConfigurationEndpoint(tls=certificate.serving()) as endpoint,
     ):
         endpoint.say(listing(1, [entry(node.location, "localhost")]))
-        trusting = ssl.create_default_context(cafile=chain)
-        cache = use(PYMEMCACHE, f"localhost:{endpoint.port}", tls_context=trusting)
+        location = f"localhost:{endpoint.port}"
+        cache = use(PYMEMCACHE, location, tls_context=certificate.trusting())
         cache.set("a", 1)
         assert cache.get("a") == 1
         assert caches["default"]._clients is cache._clients
@@ -638,9 +621,7 @@ def test_tls(use, certificate):
         node.start()
         wait_until(lambda: not cache.cluster.view().down, "the node is back")
         assert cache.get("a") is None
-        distrusting = use(
-            PYMEMCACHE, f"localhost:{endpoint.port}", tls_context=ssl.create_default_context()
-        )
+        distrusting = use(PYMEMCACHE, location, tls_context=ssl.create_default_context())
         with pytest.raises(DiscoveryError, match="CERTIFICATE_VERIFY_FAILED"):
             distrusting.get("a")
         forget_clients()
@@ -648,11 +629,11 @@ def test_tls(use, certificate):
 
 def test_serverless(use, certificate):
     """A serverless cache: TLS, and one endpoint that knows no discovery."""
-    with Memcached(tls=(certificate / "certificate", certificate / "key")) as node:
+    with Memcached(tls=certificate.files) as node:
         cache = use(
             PYMEMCACHE,
-            f"localhost:{node.location.rpartition(':')[2]}",
-            tls_context=ssl.create_default_context(cafile=certificate / "certificate"),
+            f"localhost:{node.port}",
+            tls_context=certificate.trusting(),
             IGNORE_CLUSTER_ERRORS=True,
         )
         cache.set_many(dict.fromkeys(MANY, 1))
@@ -750,6 +731,8 @@ def test_wrong_locations(location, problem):
         (BINARY, {"tls_context": None}, "does not speak: use PyMemcacheElastiCache"),
         (BINARY, {"behaviors": ["ketama"]}, "OPTIONS['behaviors'] must be a dict"),
         (BINARY, {"behaviors": {"katema": 1}}, "OPTIONS['behaviors'] has unknown 'katema'."),
+        (BINARY, {"behaviors": {"hash": "nothing"}}, "The client refuses its OPTIONS: KeyError"),
+        (PYMEMCACHE, {"hasher": 5}, "The client refuses its OPTIONS: TypeError("),
         (PYMEMCACHE, {"behaviors": {}}, "is pylibmc's; pymemcache has no binary protocol"),
         (PYMEMCACHE, {"binary": True}, "is pylibmc's"),
         (PYMEMCACHE, {"servers": []}, "OPTIONS['servers'] is unknown; pymemcache's are"),
@@ -760,6 +743,20 @@ def test_wrong_options(use, kind, options, problem):
     with pytest.raises(InvalidCacheBackendError) as raised:
         use(kind, "host:11211", **options)
     assert problem in str(raised.value)
+
+
+@kinds
+def test_options_are_looked_at_once(use, kind, monkeypatch):
+    """Tasks have cache objects of their own, made of what is known of these options."""
+    cache = use(kind, "host:11211")
+    monkeypatch.setattr(type(cache._clients.library), "problems", None)
+    assert type(cache)("host:11211", {"OPTIONS": dict(kind[1])})._clients is cache._clients
+
+
+def test_shortest_wait():
+    """A wait below a thousandth of a second is one of that, not none at all."""
+    limits = libraries.PyLibMC({}, 1e-5).connect([("127.0.0.1", 1)]).behaviors
+    assert (limits["connect_timeout"], limits["_poll_timeout"]) == (1, 1)
 
 
 def test_options_that_are_no_dict(settings):
@@ -823,7 +820,7 @@ def test_threads_do_not_wait_for_each_other(use, nodes, endpoint):
     """A call on a node that hangs keeps no other from its own node."""
     cache = use(PYMEMCACHE, endpoint, NODE_TIMEOUT=30)
     cache.set_many(dict.fromkeys(MANY, 1))
-    on_hanging, on_other = (min(keys_on(node, cache, MANY)) for node in nodes)
+    on_hanging, on_other = (min(keys_on(node, MANY)) for node in nodes)
     nodes[0].freeze()
     with ExitStack() as undo:
         waiting = Thread(target=cache.get, args=(on_hanging,))

@@ -35,9 +35,10 @@ class Library(Protocol):
         """Tell whether nodes that do not answer are left out."""
 
     errors: tuple[type[BaseException], ...]
-    """What its clients raise for a node in trouble."""
-    answers: tuple[type[BaseException], ...]
-    """What they raise for a node's healthy answer; looked at before ``errors``."""
+    """What its clients raise."""
+
+    def is_answer(self, error: BaseException) -> bool:
+        """Tell whether a healthy node said this, so that its client can be used again."""
 
     def connect(self, addresses: list[tuple[str, int]]) -> Any:
         """Return a client of these nodes, whose ``disconnect_all`` ends its connections."""
@@ -73,7 +74,7 @@ class Clients:
 
     def calling(self, name: str) -> Call:
         """Return a function that makes the clients' call of this name."""
-        answers, errors = self.library.answers, self.library.errors
+        errors, is_answer = self.library.errors, self.library.is_answer
         idle, take = self._idle, self._take
 
         def call(*arguments: Any, **options: Any) -> Any:
@@ -82,10 +83,10 @@ class Clients:
                 lent = take()
                 try:
                     answer = getattr(lent.client, name)(*arguments, **options)
-                except answers:
-                    idle.append(lent)
-                    raise
-                except errors:
+                except errors as error:
+                    if is_answer(error):
+                        idle.append(lent)
+                        raise
                     self._give_up(lent, wait=retries > 0)
                     if not retries:
                         raise
@@ -116,6 +117,11 @@ class Clients:
             except IndexError:  # Another thread took the last one.
                 return
             self._close(lent)
+
+    def begin_anew(self) -> None:
+        """Leave to the parent what is left of it in a forked child, and close none of it."""
+        _of_the_parent.extend(self._idle)
+        self._idle.clear()
 
     def _take(self) -> Lent:
         view = self.cluster.view()
@@ -173,6 +179,9 @@ class RetryingClient:
 _all_clients: weakref.WeakSet[Clients] = weakref.WeakSet()
 _by_settings: dict[Hashable, Clients] = {}
 _lock = threading.Lock()
+# What threads gave back between the last moment before a fork and the fork itself. A child that
+# closed its copies, or let them go, would say goodbye to the nodes on its parent's connections.
+_of_the_parent: list[Lent] = []
 
 
 def clients_for(settings: Hashable, make: Callable[[], Clients]) -> Clients:
@@ -194,13 +203,17 @@ def forget_clients() -> None:
 
 def close_clients() -> None:
     """Close every client of this process that nobody is using."""
-    for clients in list(_all_clients):
+    with _lock:  # Others are added with it held.
+        every = [*_all_clients]
+    for clients in every:
         clients.close()
 
 
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
+    for clients in _all_clients:
+        clients.begin_anew()
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
@@ -210,5 +223,4 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.cache.clients")
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
-    # A child that closed its copies would say goodbye to the nodes on its parent's connections.
     os.register_at_fork(before=close_clients, after_in_child=_after_fork)

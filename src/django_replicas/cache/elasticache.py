@@ -4,7 +4,7 @@ Both are Django's own backends of these libraries, over clients that follow the 
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -14,13 +14,36 @@ from django.core.cache.backends.memcached import BaseMemcachedCache, PyLibMCCach
 from .clients import Clients, Library, RetryingClient, clients_for
 from .discovery import Cluster, cluster_of
 from .libraries import PyLibMC, PyMemcache
-from .options import as_key, read_options
+from .options import Options, as_key, read_options
 
 # A moment of 1970: memcached takes what is above 30 days for a time since then, in both protocols.
 # Django's own -1 means "never" in the binary one.
 LONG_AGO = 60 * 60 * 24 * 30 + 1
 # Serverless caches, which have to be single nodes, take 16 KB of a command; a key has 250 bytes.
 FEW_KEYS = 16_384 // 251 - 1
+
+
+def _clients_of(library: type[Library], options: Options) -> Clients:
+    """Return new clients of these options, unless the library would refuse them."""
+    problems = library.problems(options.of_client)
+    if problems:
+        raise InvalidCacheBackendError(" ".join(problems))
+    made = library(options.of_client, options.node_timeout)
+    _try_values(made)
+    return Clients(
+        cluster_of(options.source),
+        made,
+        options.retries,
+        ejecting=library.ejecting(options.of_client),
+    )
+
+
+def _try_values(library: Library) -> None:
+    try:
+        # Nothing is connected to before it is used.
+        library.connect([("127.0.0.1", 1)]).disconnect_all()
+    except Exception as error:  # Each raises what it likes.
+        raise InvalidCacheBackendError(f"The client refuses its OPTIONS: {error!r}.") from error
 
 
 class ClusterCache(BaseMemcachedCache):
@@ -30,18 +53,9 @@ class ClusterCache(BaseMemcachedCache):
 
     def _follow(self, library: type[Library], server: Any, params: dict[str, Any]) -> None:
         options = read_options(server, params.get("OPTIONS"))
-        problems = library.problems(options.of_client)
-        if problems:
-            raise InvalidCacheBackendError(" ".join(problems))
         key = (library, options.source, options.retries, options.node_timeout)
         self._clients = clients_for(
-            (*key, as_key(options.of_client)),
-            lambda: Clients(
-                cluster_of(options.source),
-                library(options.of_client, options.node_timeout),
-                options.retries,
-                ejecting=library.ejecting(options.of_client),
-            ),
+            (*key, as_key(options.of_client)), partial(_clients_of, library, options)
         )
 
     @property
@@ -72,16 +86,6 @@ class ElastiCache(ClusterCache, PyLibMCCache):
     def __init__(self, server: str | Sequence[str], params: dict[str, Any]) -> None:
         self._follow(PyLibMC, server, params)
         super().__init__(server, params)
-
-    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Add to a number; a value that is none is pylibmc's ``ClientError`` in both protocols."""
-        try:
-            return super().incr(key, delta, version)
-        except self._lib.UnknownReadFailure as error:
-            # How libmemcached reads the binary protocol's "non-numeric value".
-            if isinstance(self.get(key, 0, version), int):
-                raise
-            raise self._lib.ClientError(f"The value of {key!r} is not a number.") from error
 
 
 class PyMemcacheElastiCache(ClusterCache, PyMemcacheCache):

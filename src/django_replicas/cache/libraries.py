@@ -50,12 +50,13 @@ class PyLibMC(Library):
 
     def __init__(self, options: Options, node_timeout: float) -> None:
         self._module = library("pylibmc", "pylibmc")
+        self._client = _counting(self._module)
         self.errors = (self._module.Error,)
-        self.answers = tuple(getattr(self._module, name) for name in self.ANSWERS)
+        self._answers = tuple(getattr(self._module, name) for name in self.ANSWERS)
         behaviors = {**options.get("behaviors", {})}
         for name in EJECTING:
             behaviors.pop(name, None)
-        milliseconds = round(node_timeout * 1000)
+        milliseconds = max(1, round(node_timeout * 1000))
         # Nothing but the time of a poll bounds the wait for a node that hangs.
         timeouts = {"_poll_timeout": milliseconds, "connect_timeout": milliseconds}
         defaults = {"tcp_nodelay": True, "ketama": True, **timeouts}
@@ -95,10 +96,13 @@ class PyLibMC(Library):
 
     def connect(self, addresses: list[tuple[str, int]]) -> Any:
         servers = [address(host, port) for host, port in addresses]
-        client = self._module.Client(servers, **self._options)
+        client = self._client(servers, **self._options)
         if self._touches_in_text:
             client.touch = self._module.Client(servers, **self._options | {"binary": False}).touch
         return client
+
+    def is_answer(self, error: BaseException) -> bool:
+        return isinstance(error, self._answers)
 
     @property
     def _touches_in_text(self) -> bool:
@@ -109,6 +113,31 @@ class PyLibMC(Library):
         return bool(self._options["binary"]) and release.startswith("1.0.") and not binary_only
 
 
+def _counting(module: Any) -> Any:
+    """Return a client that tells what is no number from a reply that could not be read.
+
+    libmemcached makes one error of both in the binary protocol.
+    """
+
+    class Counting(module.Client):  # type: ignore[misc]
+        def incr(self, key: str, delta: int = 1) -> int:
+            return self._counted(super().incr, key, delta)
+
+        def decr(self, key: str, delta: int = 1) -> int:
+            return self._counted(super().decr, key, delta)
+
+        def _counted(self, call: Callable[[str, int], int], key: str, delta: int) -> int:
+            try:
+                return call(key, delta)
+            except module.UnknownReadFailure as error:
+                self.disconnect_all()  # The rest of a reply may be to come.
+                if isinstance(self.get(key, 0), int):
+                    raise
+                raise module.ClientError(f"The value of {key!r} is not a number.") from error
+
+    return Counting
+
+
 class PyMemcache(Library):
     """Clients of pymemcache, with TLS where its context is given."""
 
@@ -116,7 +145,8 @@ class PyMemcache(Library):
         self._make: Callable[..., Any] = library("pymemcache", "pymemcache").HashClient
         exceptions = import_module("pymemcache.exceptions")
         self.errors = (exceptions.MemcacheError, OSError)
-        self.answers = (exceptions.MemcacheClientError, KeyError)
+        self._refused = exceptions.MemcacheClientError
+        self._failed = exceptions.MemcacheServerError
         self._options = {
             "allow_unicode_keys": True,
             "default_noreply": False,
@@ -149,3 +179,7 @@ class PyMemcache(Library):
 
     def connect(self, addresses: list[tuple[str, int]]) -> Any:
         return self._make(addresses, **self._options)
+
+    def is_answer(self, error: BaseException) -> bool:
+        # Too large, for example; but a connection that ended is an error below it.
+        return isinstance(error, self._refused) or type(error) is self._failed
