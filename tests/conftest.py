@@ -65,8 +65,12 @@ LONG = {
 }
 
 
+# Of these each Django brings its own.
+OF_EACH_DJANGO = {"test_balanced_django", "test_django_cache_tests", "test_sessions_django"}
+
 OLDEST = "py311"
-LATEST = f"py3{max(minor for minor in range(11, 15) if shutil.which(f'python3.{minor}'))}-django61"
+LATEST = f"py3{max(minor for minor in range(11, 15) if shutil.which(f'python3.{minor}'))}"
+ENVIRONMENT = os.environ.get("TOX_ENV_NAME", f"{LATEST}-django61")
 
 NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
 NO_PYLIBMC = "pylibmc is missing: install libmemcached-dev, and then pylibmc."
@@ -74,14 +78,20 @@ NO_PYLIBMC = "pylibmc is missing: install libmemcached-dev, and then pylibmc."
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    has_long = os.environ.get("TOX_ENV_NAME", LATEST).startswith((OLDEST, LATEST))
     has_pylibmc = find_spec("pylibmc") is not None or os.environ.get("CI") == "true"
     for item in items:
         if item.path.stem in NEED_PYLIBMC and not has_pylibmc:
             item.add_marker(pytest.mark.skip(NO_PYLIBMC))
-    if not has_long:
-        config.hook.pytest_deselected(items=[item for item in items if item.path.stem in LONG])
-        items[:] = [item for item in items if item.path.stem not in LONG]
+    elsewhere = [item for item in items if _is_run_elsewhere(item.path.stem)]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if not _is_run_elsewhere(item.path.stem)]
+
+
+def _is_run_elsewhere(module):
+    if module not in LONG or ENVIRONMENT.startswith(OLDEST):
+        return False
+    here = ["django61", "django60"] if module in OF_EACH_DJANGO else ["django61"]
+    return ENVIRONMENT not in [f"{LATEST}-{each}" for each in here]
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +136,8 @@ def databases(pristine, django_db_blocker):
 @pytest.fixture(scope="session")
 def djangos_tests(tmp_path_factory):
     """The folder of Django's own tests, of the release that is installed."""
-    return fetch_tests(tmp_path_factory.mktemp("django"))
+    kept = os.environ.get("DJANGO_REPLICAS_SOURCES")
+    return fetch_tests(Path(kept) if kept else tmp_path_factory.mktemp("django"))
 
 
 @pytest.fixture

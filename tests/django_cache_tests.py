@@ -1,28 +1,31 @@
 """Run Django's own tests of one of its memcached backends on ours: a program, not a test.
 
-Arguments: Django's folder of tests, the endpoint, our backend's class, the class of Django's tests,
-OPTIONS as JSON.
+Arguments: Django's folder of tests, our backend's class, the class of Django's tests, OPTIONS as
+JSON, and the endpoints of two clusters.
 """
 
 import json
+import os
 import sys
-from unittest import TestSuite
+from unittest import TestResult, TestSuite
 
 import django
 from django.conf import settings
-from django.core.cache import caches
+from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends import memcached
 from django.test.runner import DiscoverRunner
 from django.utils.module_loading import import_string
 
-folder, location, backend, tested, options = sys.argv[1:]
+from django_replicas.exceptions import DiscoveryError
+
+folder, backend, tested, options, *locations = sys.argv[1:]
 sys.path.insert(0, folder)
 
 # Their classes are skipped unless Django's own backend is configured: ours takes its name.
 THEIRS = tested.removesuffix("Tests")
 CACHE = {
     "BACKEND": f"django.core.cache.backends.memcached.{THEIRS}",
-    "LOCATION": location,
+    "LOCATION": locations[0],
     "OPTIONS": json.loads(options),
 }
 settings.configure(
@@ -36,28 +39,70 @@ settings.configure(
 )
 django.setup()
 
-# What they say of locations: several servers, files of sockets, hosts without a port. An endpoint
-# is none of these.
+# It sleeps as long as all others together: it is run beside them, on nodes of its own.
+SLEEPING = {"test_touch"}
+
+# They configure several servers, files of sockets and hosts without a port, which our backends
+# refuse, and endpoints where nobody listens. So they cannot pass; how they fail is held instead.
 ABOUT_LOCATIONS = {"test_location_multiple_servers", "test_pylibmc_client_servers"}
+OF_ENDPOINTS = {"localhost:11211", "[::1]:11211", "127.0.0.1:11211"}
 
 
 def main() -> int:
+    beside = os.fork()
+    if not beside:
+        CACHE["LOCATION"] = locations[1]
+        sys.exit(run(lambda name: name in SLEEPING))
+    others = run(lambda name: name not in SLEEPING | ABOUT_LOCATIONS)
+    return others or os.waitpid(beside, 0)[1] or how_locations_fail()
+
+
+def theirs():
+    """Return Django's class of tests, with our backend in the place of Django's."""
     from cache import tests  # noqa: PLC0415 - reads the settings when it is imported
 
     ours = import_string(f"django_replicas.cache.elasticache.{backend}")
     setattr(memcached, THEIRS, ours)
     assert type(caches["default"]) is ours
-    theirs = getattr(tests, tested)
+    found = getattr(tests, tested)
     # A client that manages its connections itself, in Django's words for pylibmc.
-    theirs.should_disconnect_on_close = False
+    found.should_disconnect_on_close = False
+    return found
+
+
+def run(chosen) -> int:
+    """Run those of the tests whose names are chosen; return how many of them failed."""
     runner = DiscoverRunner(verbosity=1, interactive=False)
-    names = [
-        name for name in runner.test_loader.getTestCaseNames(theirs) if name not in ABOUT_LOCATIONS
-    ]
+    names = filter(chosen, runner.test_loader.getTestCaseNames(theirs()))
     databases = runner.setup_databases()
-    result = runner.run_suite(TestSuite(map(theirs, names)))
+    result = runner.run_suite(TestSuite(map(theirs(), names)))
     runner.teardown_databases(databases)
     return runner.suite_result(None, result)
+
+
+class Locations(TestResult):
+    """What each location of a test was met with."""
+
+    def __init__(self):
+        super().__init__()
+        self.met_with = {}
+
+    def addSubTest(self, test, subtest, error):
+        location = subtest.params.get("location", subtest._message)
+        self.met_with[str(location)] = error and error[0]
+
+
+def how_locations_fail() -> int:
+    """Tell whether each of their locations is refused, and whatever may be an endpoint asked."""
+    for name in ABOUT_LOCATIONS.intersection(dir(theirs())):
+        result = Locations()
+        theirs()(name)(result)
+        assert len(result.met_with) > 2
+        for location, error in result.met_with.items():
+            expected = DiscoveryError if location in OF_ENDPOINTS else InvalidCacheBackendError
+            assert issubclass(error, expected), (name, location, error)
+        print(f"{name}: all {len(result.met_with)} locations are refused")
+    return 0
 
 
 if __name__ == "__main__":

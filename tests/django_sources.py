@@ -1,9 +1,12 @@
 """Django's own tests, which its wheel does not have."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import django
 import pytest
@@ -13,8 +16,22 @@ FETCH = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--n
 
 
 def fetch_tests(folder):
-    """Fetch the source distribution of the Django that is installed; return its folder of tests."""
+    """Return the folder of the tests of the Django that is installed.
+
+    Its source distribution is fetched once for each folder, whoever asks beside us.
+    """
     version = django.get_version()
+    tests = folder / version / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tests.exists():
+            with TemporaryDirectory(dir=folder) as fetched:
+                _fetch(version, Path(fetched)).rename(folder / version)
+    return tests
+
+
+def _fetch(version, folder):
     fetched = subprocess.run(
         [*PIP, *FETCH, f"--dest={folder}", f"django=={version}"],
         env={name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"},
@@ -26,8 +43,8 @@ def fetch_tests(folder):
         if os.environ.get("CI") == "true":
             pytest.fail(fetched.stderr)
         pytest.skip(f"Django's source distribution cannot be fetched: {fetched.stderr[-200:]}")
-    tests = f"django-{version}/tests/"
-    with tarfile.open(folder / f"django-{version}.tar.gz") as archive:
-        wanted = [each for each in archive if each.name.startswith(tests)]
+    source = f"django-{version}"
+    with tarfile.open(folder / f"{source}.tar.gz") as archive:
+        wanted = [each for each in archive if each.name.startswith(f"{source}/tests/")]
         archive.extractall(folder, wanted, filter="data")
-    return folder / tests
+    return folder / source

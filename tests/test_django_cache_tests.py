@@ -26,9 +26,11 @@ def suites(djangos_tests):
     with ExitStack() as undo:
         running = {}
         for name, (backend, tested, options) in SUITES.items():
-            endpoint = undo.enter_context(ConfigurationEndpoint())
-            endpoint.name([undo.enter_context(Memcached()).location for _ in range(2)])
-            told = [str(djangos_tests), endpoint.location, backend, tested, json.dumps(options)]
+            clusters = [undo.enter_context(ConfigurationEndpoint()) for _ in range(2)]
+            for cluster in clusters:
+                cluster.name([undo.enter_context(Memcached()).location for _ in range(2)])
+            locations = [cluster.location for cluster in clusters]
+            told = [str(djangos_tests), backend, tested, json.dumps(options), *locations]
             running[name] = undo.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-W", "error::ResourceWarning", str(PROGRAM), *told],
@@ -44,7 +46,13 @@ def suites(djangos_tests):
 
 @pytest.mark.parametrize("name", SUITES)
 def test_djangos_own_tests(suites, name):
-    """All of them pass, but for those that Django skips for this client."""
+    """All of them pass, but for those that Django skips for this client.
+
+    Two tell of locations, which are refused: of those it is held that each is.
+    """
     said, _ = suites[name].communicate(timeout=120)
     assert suites[name].returncode == 0, said
     assert "\nOK (skipped=3)\n" in said
+    assert "\nOK\n" in said  # The one that sleeps.
+    assert "test_location_multiple_servers: all 3 locations are refused" in said
+    assert ("test_pylibmc_client_servers: all 8" in said) == (name != "pymemcache")
