@@ -1,7 +1,8 @@
-"""Use a cache from threads and tasks until told to stop: a program for tests, and their own load.
+"""Use caches from threads and tasks until told to stop: a program for tests, and their own load.
 
-Arguments: CACHES as JSON. Prints a line of JSON when it began, whenever the cache has other nodes,
-and at the end, when its standard input is closed: the errors, and how many calls there were.
+Arguments: CACHES as JSON, all on one cluster. Prints a line of JSON when it began, whenever all of
+them have other nodes, and at the end, when its standard input is closed: the errors, and how many
+calls there were of the cache that was called least.
 """
 
 import asyncio
@@ -9,23 +10,25 @@ import json
 import sys
 import threading
 from collections import Counter
+from contextlib import ExitStack
 
 from django.core.cache import caches
 
-THREADS = TASKS = 3
 KEYS = 20
 
 
 class Load:
-    """Threads, and tasks of one loop, that write and read their own keys until told to stop."""
+    """Threads, and as many tasks, that write and read their own keys until told to stop."""
 
-    def __init__(self):
+    def __init__(self, alias="default", each=3):
+        self._alias = alias
+        self._each = each
         self.stop = threading.Event()
         self.errors = Counter()
         self.calls = Counter()
         self._nodes = {}
         self._threads = [
-            *(threading.Thread(target=self._in_thread, args=(n,)) for n in range(THREADS)),
+            *(threading.Thread(target=self._in_thread, args=(n,)) for n in range(each)),
             threading.Thread(target=lambda: asyncio.run(self._in_tasks())),
         ]
 
@@ -45,11 +48,17 @@ class Load:
         return {*self._nodes.values()}
 
     @property
-    def workers(self):
-        return len(self._nodes)
+    def agreed(self):
+        """The nodes that all of the workers use, None where they differ, or some did not begin."""
+        nodes = self.nodes
+        return min(nodes) if len(self._nodes) == 2 * self._each and len(nodes) == 1 else None
+
+    @property
+    def _cache(self):
+        return caches[self._alias]
 
     def _in_thread(self, n):
-        name, cache = f"thread{n}", caches["default"]
+        name, cache = f"thread{n}", self._cache
         while not self.stop.is_set():
             for number in range(KEYS):
                 self._counted(name, cache.set, f"{name}-{number}", number)
@@ -59,15 +68,15 @@ class Load:
             self._nodes[name] = frozenset(cache.client_servers)
 
     async def _in_tasks(self):
-        await asyncio.gather(*(self._in_task(f"task{n}") for n in range(TASKS)))
+        await asyncio.gather(*(self._in_task(f"task{n}") for n in range(self._each)))
 
     async def _in_task(self, name):
         while not self.stop.is_set():
             for number in range(KEYS):
-                await self._awaited(name, caches["default"].aset, f"{name}-{number}", number)
-                found = await self._awaited(name, caches["default"].aget, f"{name}-{number}")
+                await self._awaited(name, self._cache.aset, f"{name}-{number}", number)
+                found = await self._awaited(name, self._cache.aget, f"{name}-{number}")
                 assert found in {None, number}
-            self._nodes[name] = frozenset(caches["default"].client_servers)
+            self._nodes[name] = frozenset(self._cache.client_servers)
 
     def _counted(self, name, call, *arguments):
         self.calls[name] += 1
@@ -90,12 +99,15 @@ def main():
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     said = None
-    with Load() as load:
+    with ExitStack() as stack:
+        loads = [stack.enter_context(Load(alias, each=1)) for alias in settings.CACHES]
         while not ended.wait(0.005):
-            if load.workers == THREADS + TASKS and len(load.nodes) == 1 and load.nodes != said:
-                said = load.nodes
+            agreed = {load.agreed for load in loads}
+            if len(agreed) == 1 and agreed not in ({None}, said):
+                said = agreed
                 print(json.dumps(sorted(*said)), flush=True)
-    print(json.dumps([load.errors, load.calls.total()]), flush=True)
+    errors = sum((load.errors for load in loads), Counter())
+    print(json.dumps([errors, min(load.calls.total() for load in loads)]), flush=True)
 
 
 if __name__ == "__main__":

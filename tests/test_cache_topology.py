@@ -17,11 +17,11 @@ from servers.memcached import Memcached
 from servers.waiting import wait_until
 
 from . import clusters
-from .cache_worker import TASKS, THREADS, Load
-from .clusters import keys_on, kinds
+from .cache_worker import Load
+from .clusters import KINDS, keys_on, kinds
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-INTERVAL = 0.2
+INTERVAL = 0.1
 MANY = [f"key{n}" for n in range(300)]
 pytestmark = pytest.mark.usefixtures("in_haste")
 
@@ -85,8 +85,7 @@ def configured(cluster, use):
 
 
 def in_use(load, locations):
-    wait_until(lambda: load.workers == THREADS + TASKS, "all of them are at work")
-    wait_until(lambda: load.nodes == {locations}, f"all of them use {sorted(locations)}")
+    wait_until(lambda: load.agreed == locations, f"all of them use {sorted(locations)}")
 
 
 @kinds
@@ -210,12 +209,20 @@ class Worker:
         self._process.stdout.close()
 
 
-@kinds
-def test_processes(cluster, configured, settings, kind):
+def test_processes(cluster):
     """Each process follows by itself: nodes added, removed, killed and replaced."""
-    configured(kind, CALL_RETRY_COUNT=2)
+    options = {"DISCOVERY_INTERVAL": INTERVAL, "CALL_RETRY_COUNT": 2}
+    configured = {
+        name: {
+            "BACKEND": backend,
+            "LOCATION": cluster.location,
+            "KEY_PREFIX": name,
+            "OPTIONS": own | options,
+        }
+        for name, (backend, own) in KINDS.items()
+    }
     with ExitStack() as undo:
-        workers = [Worker(settings.CACHES) for _ in range(2)]
+        workers = [Worker(configured) for _ in range(2)]
         for worker in workers:
             undo.callback(worker.end)
         for change in (lambda: None, cluster.add, cluster.remove, cluster.kill_and_replace):

@@ -733,6 +733,8 @@ def test_wrong_locations(location, problem):
         (BINARY, {"behaviors": {"katema": 1}}, "OPTIONS['behaviors'] has unknown 'katema'."),
         (BINARY, {"behaviors": {"hash": "nothing"}}, "The client refuses its OPTIONS: KeyError"),
         (PYMEMCACHE, {"hasher": 5}, "The client refuses its OPTIONS: TypeError("),
+        (PYMEMCACHE, {"tls_context": True}, "['tls_context'] must be an ssl.SSLContext, not True."),
+        (PYMEMCACHE, {"tls_context": {}}, "OPTIONS['tls_context'] must be an ssl.SSLContext"),
         (PYMEMCACHE, {"behaviors": {}}, "is pylibmc's; pymemcache has no binary protocol"),
         (PYMEMCACHE, {"binary": True}, "is pylibmc's"),
         (PYMEMCACHE, {"servers": []}, "OPTIONS['servers'] is unknown; pymemcache's are"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any
 
 from django.core.cache.backends.base import InvalidCacheBackendError
@@ -35,11 +36,12 @@ def read_options(location: Any, given: Any) -> Options:
         raise InvalidCacheBackendError(f"OPTIONS must be a dict, not {given!r}.")
     ours = {name: (given or {}).get(name, default) for name, default in DEFAULTS.items()}
     of_client = {name: value for name, value in (given or {}).items() if name not in DEFAULTS}
-    _check(ours)
+    tls = of_client.get("tls_context")
+    _check(ours, tls)
     host, port = read_location(location)
     return Options(
         source=Source(
-            Endpoint(host, port, of_client.get("tls_context")),
+            Endpoint(host, port, tls),
             interval=ours["DISCOVERY_INTERVAL"],
             timeout=ours["DISCOVERY_TIMEOUT"],
             may_be_single=ours["IGNORE_CLUSTER_ERRORS"],
@@ -50,7 +52,7 @@ def read_options(location: Any, given: Any) -> Options:
     )
 
 
-def _check(ours: Mapping[str, Any]) -> None:
+def _check(ours: Mapping[str, Any], tls: object) -> None:
     for name in SECONDS:
         value = ours[name]
         # Not a bool, and no NaN.
@@ -60,6 +62,8 @@ def _check(ours: Mapping[str, Any]) -> None:
         raise _wrong("CALL_RETRY_COUNT", "a whole number from 0 to 100", ours["CALL_RETRY_COUNT"])
     if type(ours["IGNORE_CLUSTER_ERRORS"]) is not bool:
         raise _wrong("IGNORE_CLUSTER_ERRORS", "True or False", ours["IGNORE_CLUSTER_ERRORS"])
+    if tls is not None and not isinstance(tls, SSLContext):
+        raise _wrong("tls_context", "an ssl.SSLContext", tls)
 
 
 def _wrong(name: str, wanted: str, value: object) -> InvalidCacheBackendError:
