@@ -14,8 +14,32 @@ PACKAGE = Path(django_replicas.__file__).parent
 
 # A module knows those of the storeys below its own, and no other.
 STOREYS = [
-    {"cache/__init__", "exceptions", "reasons", "sessions/__init__", "tables"},
-    {"cache/replies", "hangup", "positions", "sessions/queue", "sessions/versions", "topology"},
+    {
+        "cache/__init__",
+        "dialects/translation",
+        "exceptions",
+        "reasons",
+        "sessions/__init__",
+        "tables",
+    },
+    {
+        "dialects/django_distributed",
+        "dialects/django_elasticache",
+        "dialects/django_replicated",
+        "dialects/multidb",
+        "dialects/pindb",
+        "dialects/proxysql",
+    },
+    {"dialects/__init__"},
+    {
+        "cache/replies",
+        "dialects/pasting",
+        "hangup",
+        "positions",
+        "sessions/queue",
+        "sessions/versions",
+        "topology",
+    },
     {
         "conf",
         "deadlines",
@@ -71,6 +95,7 @@ STOREYS = [
     {"checks/__init__"},
     {"apps", "pytest_plugin"},
     {"__init__"},
+    {"compat/__init__"},
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
 
@@ -119,6 +144,12 @@ def test_every_module_has_its_storey():
 def test_arrows_point_down(module, below):
     """A module imports of ours only what stands below it."""
     assert set(imported(MODULES[module])) <= below
+
+
+def test_nothing_of_ours_imports_compat():
+    """The older names go one day, and nothing else has to change then."""
+    ours = {module for module in MODULES if not module.startswith("compat/")}
+    assert not any(name.startswith("compat/") for each in ours for name in imported(MODULES[each]))
 
 
 def test_writes_is_pure():

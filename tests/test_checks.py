@@ -48,6 +48,7 @@ MISTAKES = {
 DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]
 REPLICAS["RECENCY_CACHE"] = "nowhere"
 """,
+    "E007": 'LEADER_DATABASE = "default"',
     "W015": 'DATABASE_ROUTERS[:] = ["django_replicas.routers.SessionPinnedRouter"]',
     "W018": """
 REPLICAS["MARK_STORE"] = "cache"

@@ -1,9 +1,9 @@
-"""The ``REPLICAS`` setting, read once into one frozen object."""
+"""The ``REPLICAS`` setting, or what older packages' settings mean, read into one frozen object."""
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.db.utils import ConnectionRouter
 
+from .dialects import KEYS as OLDER_KEYS
+from .dialects import Dialect, Place, Translation, spoken_in, translated, words_of
 from .exceptions import ReplicasConfigError
 from .topology import MaxLag, ReplicaSet, Topology
 
@@ -39,7 +41,11 @@ class Cookie:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that ``REPLICAS`` says; never changed, made anew when the setting changes."""
+    """Everything that ``REPLICAS`` says; never changed, made anew when the setting changes.
+
+    ``conflict`` tells of settings that say the same in two ways. Where they are an older package's,
+    ``older_names`` has what it called them.
+    """
 
     topology: Topology
     enabled: bool = True
@@ -66,6 +72,8 @@ class Config:
     write_behind_limit: int = 1000
     session_miss: str = "leader"
     problems: tuple[str, ...] = ()
+    conflict: str | None = None
+    older_names: Mapping[Place, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def leader_models(self) -> "frozenset[type[Model]]":
@@ -84,8 +92,10 @@ class Config:
             return list(ConnectionRouter(self.delegate_routers).routers)
         except (ImportError, TypeError) as error:
             raise ReplicasConfigError(
-                f'REPLICAS["DELEGATE_ROUTERS"] names a router that cannot be made: {error}. '
-                "Correct its dotted path."
+                self.in_its_words(
+                    'REPLICAS["DELEGATE_ROUTERS"] names a router that cannot be made: '
+                    f"{error}. Correct its dotted path."
+                )
             ) from error
 
     @cached_property
@@ -99,6 +109,21 @@ class Config:
     @cached_property
     def leader_tables(self) -> frozenset[str]:
         return frozenset(model._meta.db_table for model in self.leader_models)
+
+    def in_its_words(self, text: str) -> str:
+        """Call the keys of ``REPLICAS`` in a message what the project's own settings call them."""
+        return _KEYS_OF_REPLICAS.sub(self._older_name, text) if self.older_names else text
+
+    def _older_name(self, written: re.Match[str]) -> str:
+        place = tuple(_KEY.findall(written[0]))
+        outer = (place[:length] for length in range(len(place), 0, -1))
+        return next(
+            (self.older_names[each] for each in outer if each in self.older_names), written[0]
+        )
+
+
+_KEY = re.compile(r'\["([^"]*)"\]')
+_KEYS_OF_REPLICAS = re.compile(rf"REPLICAS({_KEY.pattern})+")
 
 
 def session_models() -> "set[type[Model]]":
@@ -152,9 +177,38 @@ loaded: Config | None = None
 
 def _load() -> Config:
     global loaded
-    has_dict = hasattr(settings, "REPLICAS")
-    loaded = read_config(settings.REPLICAS) if has_dict else _read_older_settings()
+    loaded = _read_settings()
     return loaded
+
+
+def _read_settings() -> Config:
+    spoken = spoken_in(settings)
+    if hasattr(settings, "REPLICAS"):
+        return replace(read_config(settings.REPLICAS), conflict=_beside_replicas(spoken))
+    if len(spoken) > 1:
+        conflict = _between(spoken)
+        return Config(Topology(), problems=(conflict,), conflict=conflict)
+    return _read_translation(translated(spoken[0], settings)) if spoken else Config(Topology())
+
+
+def _beside_replicas(spoken: Sequence[Dialect]) -> str | None:
+    if not spoken:
+        return None
+    return f"REPLICAS stands beside settings of {_named(spoken)}: these do not count."
+
+
+def _between(spoken: Sequence[Dialect]) -> str:
+    return f"There are settings of {_named(spoken)}, and no REPLICAS to say which of them count."
+
+
+def _named(spoken: Sequence[Dialect]) -> str:
+    return " and of ".join(words_of(each, settings) for each in spoken)
+
+
+def _read_translation(translation: Translation) -> Config:
+    config = replace(read_config(translation.replicas), older_names=translation.names)
+    told = map(config.in_its_words, config.problems)
+    return replace(config, problems=(*translation.problems, *told))
 
 
 def read_anew() -> None:
@@ -171,28 +225,6 @@ _hanging: list[Callable[[], None]] = []
 def hang_on(forget: Callable[[], None]) -> None:
     """Have *forget* called whenever the setting is to be read again."""
     _hanging.append(forget)
-
-
-def _read_older_settings() -> Config:
-    """Read what django-distributed called its settings; they count where ``REPLICAS`` is absent."""
-    given = {name: getattr(settings, name) for name in OLDER_KEYS if hasattr(settings, name)}
-    problems: list[str] = []
-    fields = dict(_read(given, OLDER_KEYS, "", problems))
-    if "FOLLOWER_DATABASES" in given and "LEADER_DATABASE" not in given:
-        problems.append("FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.")
-    config = read_config(_as_replicas(**fields))
-    return replace(config, problems=(*problems, *config.problems))
-
-
-def _as_replicas(
-    leader: str | None = None, followers: tuple[str, ...] = (), replication_lag: float | None = None
-) -> Values:
-    sets = {} if leader is None else {leader: followers}
-    return (
-        {"SETS": sets}
-        if replication_lag is None
-        else {"SETS": sets, "REPLICATION_LAG": replication_lag}
-    )
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
@@ -222,6 +254,14 @@ class _Wrong(Exception):
     """A value is wrong; the text completes "REPLICAS[...] must ..."."""
 
 
+class _WrongInside(Exception):
+    """A value is wrong in parts, which are told one by one."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__()
+        self.problems = problems
+
+
 Reader = Callable[[Any], Any]
 Keys = dict[str, tuple[str, Reader]]
 
@@ -237,6 +277,8 @@ def _read(values: Values, keys: Keys, where: str, problems: list[str]) -> Iterat
             yield name, read(value)
         except _Wrong as wrong:
             problems.append(f"{place} must {wrong}, not {value!r}.")
+        except _WrongInside as wrong:
+            problems += wrong.problems
 
 
 def _read_sets(sets: Values, for_all_sets: Values, problems: list[str]) -> Iterator[ReplicaSet]:
@@ -346,7 +388,7 @@ def _cookie(value: Any) -> Cookie:
     problems: list[str] = []
     fields = dict(_read(value, COOKIE_KEYS, 'REPLICAS["COOKIE"]', problems))
     if problems:
-        raise _Wrong(f"be right in each attribute ({' '.join(problems)})")
+        raise _WrongInside(problems)
     return Cookie(**fields)
 
 
@@ -433,11 +475,6 @@ COOKIE_KEYS: Keys = {
     "SECURE": ("secure", _optional(_flag)),
     "HTTPONLY": ("httponly", _flag),
     "SAMESITE": ("samesite", _one_of("Lax", "Strict", "None", None)),
-}
-OLDER_KEYS: Keys = {
-    "LEADER_DATABASE": ("leader", _text),
-    "FOLLOWER_DATABASES": ("followers", _aliases),
-    "REPLICATION_LAG": ("replication_lag", _seconds),
 }
 # The Django settings that say which alias leads and which follow.
 SETTINGS = frozenset({"REPLICAS", *OLDER_KEYS})

@@ -7,7 +7,7 @@ from django.core.signals import setting_changed
 from django.db.models import Model
 from django.db.models.signals import pre_save
 
-from .conf import get_config, get_sound_config
+from .conf import SETTINGS, get_config, get_sound_config
 from .exceptions import StaleSaveError
 from .topology import ReplicaSet
 
@@ -63,7 +63,7 @@ def _before_save(instance: Any, using: str, **kwargs: object) -> None:
 
 
 def _listen_anew(*, setting: str, **kwargs: object) -> None:
-    if setting == "REPLICAS":
+    if setting in SETTINGS:
         listen_for_stale_saves()
 
 

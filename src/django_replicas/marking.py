@@ -6,7 +6,7 @@ from django.core.signals import setting_changed
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .conf import get_config
+from .conf import SETTINGS, get_config
 from .hangup import hung_up_after
 from .leaders import connection_of_this_thread, has_open_transaction
 from .liveness import Liveness
@@ -112,7 +112,7 @@ def _position(replica_set: ReplicaSet, connection: BaseDatabaseWrapper) -> Posit
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"REPLICAS", "DATABASES"}:
+    if setting in {*SETTINGS, "DATABASES"}:
         _known.clear()
 
 

@@ -10,7 +10,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.core.signals import setting_changed
 from django.db import InterfaceError, OperationalError
 
-from .conf import Config, get_config
+from .conf import SETTINGS, Config, get_config
 from .deadlines import Deadline
 from .liveness import Liveness
 from .own_connections import connection_of_its_own
@@ -122,7 +122,7 @@ def forget_leaders() -> None:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"REPLICAS", "DATABASES"}:
+    if setting in {*SETTINGS, "DATABASES"}:
         forget_leaders()
 
 

@@ -9,7 +9,7 @@ from functools import cache, partial
 from django.core.cache import BaseCache
 from django.core.signals import setting_changed
 
-from .conf import get_config
+from .conf import SETTINGS, get_config
 from .liveness import Liveness
 from .shared_caches import SharedCache
 
@@ -83,7 +83,7 @@ def get_recency() -> Recency:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"CACHES", "REPLICAS"}:
+    if setting in {*SETTINGS, "CACHES"}:
         _recency.cache_clear()
 
 

@@ -25,6 +25,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Report what is wrong in ``REPLICAS``, key by key."""
     return [
         *_wrong_values(),
+        *_conflict(),
         *_unknown_aliases(),
         *_unknown_models(),
         *_unimportable(),
@@ -34,8 +35,21 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _wrong_values() -> Iterator[CheckMessage]:
-    for problem in get_sound_config().problems:
-        yield error("E001", problem, "All settings are described in the documentation.")
+    config = get_sound_config()
+    for problem in config.problems:
+        if problem != config.conflict:
+            yield error("E001", problem, "All settings are described in the documentation.")
+
+
+def _conflict() -> Iterator[CheckMessage]:
+    conflict = get_sound_config().conflict
+    if conflict is not None:
+        yield error(
+            "E007",
+            conflict,
+            "Keep what is meant and remove the other. With the settings of one package alone, "
+            "`manage.py replicas settings` prints what REPLICAS would be.",
+        )
 
 
 def _unknown_aliases() -> Iterator[CheckMessage]:

@@ -17,7 +17,7 @@ from django_replicas.clients import (
     client_key_that_came,
     has_new_session,
 )
-from django_replicas.conf import get_config, get_sound_config
+from django_replicas.conf import SETTINGS, get_config, get_sound_config
 from django_replicas.liveness import Liveness
 from django_replicas.marks import Marks, UnknownMarks, merge
 from django_replicas.shared_caches import DOWNTIME, SharedCache
@@ -94,7 +94,7 @@ _keeping = Liveness(DOWNTIME)
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting in {"CACHES", "REPLICAS"}:
+    if setting in {*SETTINGS, "CACHES"}:
         _cache_named.cache_clear()
         _keeping.mark_up("")
 

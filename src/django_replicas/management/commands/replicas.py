@@ -1,18 +1,21 @@
-"""``manage.py replicas``: the topology as it is now, and why a read would go where."""
+"""``manage.py replicas``: the topology as it is now, where a read would go, what settings mean."""
 
 import json
 import os
 import sys
 import time
 from argparse import SUPPRESS, ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_replicas.checks.peers import aliases_with_peers
 from django_replicas.conf import get_config
+from django_replicas.dialects import spoken_in, translated, words_of
+from django_replicas.dialects.pasting import as_python, paths_to_change
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.explain import explain, explanation_lines
 from django_replicas.peer_status import examine_peers, peer_lines
@@ -39,7 +42,9 @@ def seconds(text: str) -> float:
 class Command(BaseCommand):
     help = (
         "Show every replica set: who leads, who follows, who is alive, and how far behind. "
-        "`replicas explain app.Model` says where a read of that model would go, and why."
+        "`replicas explain app.Model` says where a read of that model would go, and why. "
+        "`replicas settings` prints REPLICAS, made of an older package's settings where there is "
+        "none."
     )
     # It is wanted most when checks that connect would fail.
     requires_system_checks = ()
@@ -57,7 +62,9 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="Show it again every so many seconds (2), until Ctrl-C.",
         )
-        explaining = parser.add_subparsers(dest="subject", metavar="explain").add_parser(
+        subjects = parser.add_subparsers(dest="subject", metavar="explain | settings")
+        subjects.add_parser("settings", help="Print REPLICAS, ready to paste.")
+        explaining = subjects.add_parser(
             "explain", help="Say where a read of a model would go now, without connecting."
         )
         explaining.add_argument("model", metavar="app.Model")
@@ -66,6 +73,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["subject"] == "settings":
+                self.stdout.write("\n".join(settings_lines()))
+                return
             sets = chosen_sets(options["database"])
             if options["subject"] == "explain":
                 self.explain(options["model"], as_json=options["json"])
@@ -123,6 +133,21 @@ class Command(BaseCommand):
             # Who read it has seen enough. What is left in the buffer would fail once more at exit,
             # see https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def settings_lines() -> Iterator[str]:
+    """Yield the lines of a settings module that say what the project's settings mean."""
+    get_config()
+    dialect = next(iter(spoken_in(settings)), None)
+    if hasattr(settings, "REPLICAS") or dialect is None:
+        yield f"REPLICAS = {as_python(getattr(settings, 'REPLICAS', {}))}"
+    else:
+        translation = translated(dialect, settings)
+        yield f"# In place of the settings of {words_of(dialect, settings)}."
+        yield f"REPLICAS = {as_python(translation.replicas)}"
+        yield from (f"# {each}" for each in translation.advice)
+    for where, path, ours in paths_to_change(settings):
+        yield f'# {where}: "{ours}" in place of "{path}".'
 
 
 def redrawn(text: str, pause: float) -> str:

@@ -1,0 +1,78 @@
+"""What takes the place of a project's older settings, as text that can be pasted."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from . import DIALECTS
+
+WIDTH = 88
+COMPAT = "django_replicas.compat."
+
+
+def as_python(value: Any, indent: str = "", before: int = 0) -> str:
+    """Write a value as it stands in a settings module, broken into lines where it is long."""
+    in_one_line = _in_one_line(value)
+    if len(indent) + before + len(in_one_line) < WIDTH and not _is_nested(value):
+        return in_one_line
+    inner = indent + "    "
+    if isinstance(value, Mapping):
+        opening, closing, items = "{", "}", list(_pairs(value, inner))
+    elif isinstance(value, list | tuple):
+        opening, closing = _brackets(value)
+        items = [as_python(each, inner) for each in value]
+    else:
+        return in_one_line
+    lines = "".join(f"{inner}{item},\n" for item in items)
+    return f"{opening}\n{lines}{indent}{closing}"
+
+
+def _pairs(value: Mapping[Any, Any], inner: str) -> Iterator[str]:
+    for key, each in value.items():
+        name = _in_one_line(key)
+        yield f"{name}: {as_python(each, inner, len(name) + 3)}"
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values())
+
+
+def _in_one_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return (
+            "{" + ", ".join(f"{_in_one_line(k)}: {_in_one_line(v)}" for k, v in value.items()) + "}"
+        )
+    if isinstance(value, list | tuple):
+        opening, closing = _brackets(value)
+        return f"{opening}{', '.join(map(_in_one_line, value))}{closing}"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _brackets(value: list[Any] | tuple[Any, ...]) -> tuple[str, str]:
+    if isinstance(value, list):
+        return "[", "]"
+    return "(", ",)" if len(value) == 1 else ")"
+
+
+def _quoted(text: str) -> str:
+    written = repr(text)
+    if written.startswith("'") and '"' not in written:
+        return f'"{written[1:-1]}"'
+    return written
+
+
+def paths_to_change(settings: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield each dotted path of an older package, where it stands, and ours in its place."""
+    ours = {path: own for dialect in DIALECTS for path, own in dialect.paths.items()}
+    for where, path in _dotted_paths(settings):
+        if isinstance(path, str) and (own := ours.get(path.removeprefix(COMPAT))) is not None:
+            yield where, path, own
+
+
+def _dotted_paths(settings: Any) -> Iterator[tuple[str, Any]]:
+    for name in ("DATABASE_ROUTERS", "MIDDLEWARE"):
+        for path in getattr(settings, name):
+            yield name, path
+    yield "SESSION_ENGINE", settings.SESSION_ENGINE
+    for name, key in {"DATABASES": "ENGINE", "CACHES": "BACKEND"}.items():
+        for alias, entry in getattr(settings, name).items():
+            yield f'{name}["{alias}"]["{key}"]', entry.get(key)

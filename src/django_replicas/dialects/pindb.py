@@ -1,0 +1,73 @@
+"""The settings of django-pindb: ``MASTER_DATABASES``, ``DATABASE_SETS`` and ``PINDB_*``."""
+
+from collections.abc import Mapping, Sized
+from typing import Any
+
+from .translation import Dialect, Draft, Given, Translation
+
+PLACES = {
+    "PINDB_ENABLED": ("ENABLED",),
+    "PINDB_PINNING_SECONDS": ("PIN_SECONDS",),
+    "PINDB_PINNING_COOKIE": ("COOKIE", "NAME"),
+    "PINDB_DELEGATE_ROUTERS": ("DELEGATE_ROUTERS",),
+}
+DATABASES = ("MASTER_DATABASES", "DATABASE_SETS")
+
+
+def translate(given: Given) -> Translation:
+    """Say it as ``REPLICAS``; its own moments of pinning, and its units for threads, included."""
+    draft = Draft()
+    for name in DATABASES:
+        if name not in given:
+            draft.problem(f"{name} is missing: django-pindb's settings have both it and the other.")
+        elif not isinstance(given[name], Mapping):
+            draft.problem(
+                f"{name} must be a dict with the alias of each leader, not {given[name]!r}."
+            )
+    masters, sets = (_dict(given.get(name)) for name in DATABASES)
+    draft.put(("SETS",), {}, "DATABASE_SETS")
+    for alias in masters:
+        if alias in sets:
+            draft.put_followers(alias, _aliases(alias, sets[alias]), "DATABASE_SETS")
+        elif sets:
+            draft.problem(
+                f"DATABASE_SETS has no entry for {alias!r}. Add its followers, or an empty list."
+            )
+    draft.put(("BALANCE",), "round_robin").put(("OUTSIDE_UNITS",), "routed").put(
+        ("WRITES_AT",), "routing"
+    )
+    given = {"PINDB_PINNING_COOKIE": "pindb_pinned_set", **given}
+    if given.get("PINDB_DELEGATE_ROUTERS", ()) is None:
+        given.pop("PINDB_DELEGATE_ROUTERS")
+    draft.put_given(given, PLACES)
+    return draft.advise(_TO_LOWER_CASE).done()
+
+
+_TO_LOWER_CASE = (
+    "MASTER_DATABASES and DATABASE_SETS: django_replicas.populate_replicas() makes DATABASES of "
+    "them as before. Rename both in lower case, as in `leaders` and `followers`, so that they are "
+    "no settings any more."
+)
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _aliases(leader: str, followers: Any) -> Any:
+    """Return the aliases that ``populate_replicas`` gives to a leader's followers."""
+    is_list = isinstance(followers, Sized) and not isinstance(followers, str | Mapping)
+    return [f"{leader}-{number}" for number in range(len(followers))] if is_list else followers
+
+
+DIALECT = Dialect(
+    "django-pindb",
+    translate,
+    own=frozenset({*DATABASES, *PLACES}),
+    prefix="PINDB_",
+    paths={
+        "pindb.StrictPinDbRouter": "django_replicas.routers.StrictPinRouter",
+        "pindb.GreedyPinDbRouter": "django_replicas.routers.GreedyPinRouter",
+        "pindb.middleware.PinDbMiddleware": "django_replicas.middleware.ReplicasMiddleware",
+    },
+)

@@ -1,0 +1,86 @@
+"""What a dialect is, and what it makes of a project's settings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+Given = Mapping[str, Any]
+Place = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What older settings mean: a ``REPLICAS`` dict, and what such a dict cannot say.
+
+    ``names`` has the older setting that each place of the dict came from, ``problems`` what is
+    wrong in settings that have no place there, and ``advice`` what else changes in the project when
+    the dict takes their place.
+    """
+
+    replicas: Mapping[str, Any]
+    names: Mapping[Place, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The settings of one older package.
+
+    ``own`` are those that tell that a project speaks it, ``shared`` those that it reads too but
+    that another package has as well. Whatever else begins with ``prefix`` is a mistake. ``paths``
+    leads from the package's dotted paths to ours.
+    """
+
+    package: str
+    translate: Callable[[Given], Translation]
+    own: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+    prefix: str | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+
+class Draft:
+    """A translation in the making."""
+
+    def __init__(self) -> None:
+        self._replicas: dict[str, Any] = {}
+        self._names: dict[Place, str] = {}
+        self._problems: list[str] = []
+        self._advice: list[str] = []
+
+    def put(self, place: Place, value: Any, name: str | None = None) -> Self:
+        """Put *value* in its place; what is wrong with it is told of the older setting *name*."""
+        *outer, last = place
+        inside = self._replicas
+        for key in outer:
+            inside = inside.setdefault(key, {})
+        inside[last] = value
+        if name is not None:
+            self._names[place] = name
+        return self
+
+    def put_followers(self, leader: str, followers: Any, name: str) -> Self:
+        # A dict would be taken for all that a set may say.
+        value = {"FOLLOWERS": followers} if isinstance(followers, Mapping) else followers
+        self.put(("SETS", leader), value, name)
+        self._names.setdefault(("SETS",), name)
+        return self
+
+    def put_given(self, given: Given, places: Mapping[str, Place]) -> Self:
+        """Put each setting that is given in the place that *places* has for it."""
+        for name, place in places.items():
+            if name in given:
+                self.put(place, given[name], name)
+        return self
+
+    def problem(self, text: str) -> Self:
+        self._problems.append(text)
+        return self
+
+    def advise(self, text: str) -> Self:
+        self._advice.append(text)
+        return self
+
+    def done(self) -> Translation:
+        return Translation(self._replicas, self._names, tuple(self._problems), tuple(self._advice))

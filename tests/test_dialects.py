@@ -1,0 +1,409 @@
+"""The settings of older packages, each of which means what ``REPLICAS`` may say."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.core.signals import setting_changed
+from django.test import override_settings
+
+from django_replicas.checks import check_requests, check_settings
+from django_replicas.conf import PROJECT_KEYS, SET_KEYS, get_config, get_sound_config, read_config
+from django_replicas.dialects import DIALECTS, spoken_in
+from django_replicas.dialects.pasting import as_python
+from django_replicas.exceptions import ReplicasConfigError
+from django_replicas.readonly import _watches, is_read_only
+from django_replicas.topology import ReplicaSet
+
+
+@contextmanager
+def without_replicas(**older):
+    """Have these settings in a project that has no ``REPLICAS``."""
+    with override_settings(**older):
+        del django_settings.REPLICAS
+        setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=True)
+        yield
+    setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=False)
+
+
+SLAVES = {"REPLICATED_DATABASE_SLAVES": ["replica1", "replica2"]}
+MASTERS = {
+    "MASTER_DATABASES": {"default": {"NAME": "a"}, "other": {"NAME": "b"}},
+    "DATABASE_SETS": {"default": [{}, {}], "other": []},
+}
+LEADER = {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": ["replica1"]}
+REPLICAS_OF_MULTIDB = {"REPLICA_DATABASES": ["replica1", "replica2"]}
+
+OF_DJANGO_REPLICATED = {
+    "SETS": {"default": ["replica1", "replica2"]},
+    "DOWNTIME": 60,
+    "PIN_SECONDS": 5,
+    "COOKIE": {"NAME": "just_updated"},
+    "CHECK_ROLE_ON_WRITE": True,
+    "VIEW_OVERRIDES": {},
+    "READ_ONLY_DOWNTIME": 20,
+    "READ_ONLY_TRIES": 1,
+}
+OF_PINDB = {
+    "SETS": {"default": ["default-0", "default-1"], "other": []},
+    "BALANCE": "round_robin",
+    "OUTSIDE_UNITS": "routed",
+    "WRITES_AT": "routing",
+    "COOKIE": {"NAME": "pindb_pinned_set"},
+}
+OF_MULTIDB = {
+    "SETS": {"default": ["replica1", "replica2"]},
+    "BALANCE": "round_robin",
+    "OUTSIDE_UNITS": "routed",
+    "COOKIE": {"NAME": "multidb_pin_writes"},
+}
+
+
+@pytest.mark.parametrize(
+    ("older", "replicas"),
+    [
+        pytest.param(SLAVES, OF_DJANGO_REPLICATED, id="django_replicated"),
+        pytest.param(
+            {
+                **SLAVES,
+                **{"REPLICATED_DATABASE_DOWNTIME": 20, "REPLICATED_CACHE_BACKEND": "default"},
+                **{"REPLICATED_VIEWS_OVERRIDES": {"api-store-event": "slave", "a.b": "master"}},
+                **{"REPLICATED_READ_ONLY_DOWNTIME": 21, "REPLICATED_READ_ONLY_TRIES": 3},
+                "REPLICATED_FORCE_MASTER_COOKIE_NAME": "updated",
+                "REPLICATED_FORCE_MASTER_COOKIE_MAX_AGE": 6,
+                "REPLICATED_FORCE_STATE_HEADER": "HTTP_X_REPLICATED_STATE",
+                "REPLICATED_CHECK_STATE_ON_WRITE": False,
+                "REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES": (302, 303),
+                "REPLICATED_MANAGE_ATOMIC_REQUESTS": True,
+            },
+            {
+                **OF_DJANGO_REPLICATED,
+                "DOWNTIME": 20,
+                "VIEW_OVERRIDES": {"api-store-event": "slave", "a.b": "master"},
+                **{"READ_ONLY_DOWNTIME": 21, "READ_ONLY_TRIES": 3},
+                **{"COOKIE": {"NAME": "updated"}, "PIN_SECONDS": 6},
+                **{"FORCE_HEADER": "X-Replicated-State", "CHECK_ROLE_ON_WRITE": False},
+            },
+            id="all of django_replicated",
+        ),
+        pytest.param(
+            {"REPLICATED_FORCE_STATE_HEADER": None},
+            {**OF_DJANGO_REPLICATED, "SETS": {"default": []}},
+            id="django_replicated without a slave",
+        ),
+        pytest.param(MASTERS, OF_PINDB, id="pindb"),
+        pytest.param(
+            {
+                **MASTERS,
+                **{"PINDB_ENABLED": False, "PINDB_PINNING_SECONDS": 3},
+                **{"PINDB_PINNING_COOKIE": "x", "PINDB_DELEGATE_ROUTERS": ["a.Router"]},
+            },
+            {
+                **OF_PINDB,
+                **{"ENABLED": False, "PIN_SECONDS": 3, "COOKIE": {"NAME": "x"}},
+                "DELEGATE_ROUTERS": ["a.Router"],
+            },
+            id="all of pindb",
+        ),
+        pytest.param({**MASTERS, "PINDB_DELEGATE_ROUTERS": None}, OF_PINDB, id="no delegates"),
+        pytest.param(
+            LEADER | {"REPLICATION_LAG": 7},
+            {"SETS": {"default": ["replica1"]}, "REPLICATION_LAG": 7},
+            id="django-distributed",
+        ),
+        pytest.param(
+            {"LEADER_DATABASE": "default", "REPLICA_DATABASES": ["replica1"]},
+            {"SETS": {"default": ["replica1"]}},
+            id="django-distributed's own code",
+        ),
+        pytest.param(
+            LEADER | {"REPLICA_DATABASES": ("replica1",)},
+            {"SETS": {"default": ["replica1"]}},
+            id="both names of django-distributed",
+        ),
+        pytest.param(
+            {"LEADER_DATABASE": "default"}, {"SETS": {"default": []}}, id="a leader alone"
+        ),
+        pytest.param(REPLICAS_OF_MULTIDB, OF_MULTIDB, id="multidb"),
+        pytest.param(
+            {"SLAVE_DATABASES": ["replica1", "replica2"]}, OF_MULTIDB, id="multidb before 0.8"
+        ),
+        pytest.param(
+            {
+                **REPLICAS_OF_MULTIDB,
+                **{"MULTIDB_PINNING_SECONDS": 5, "MULTIDB_PINNING_COOKIE": "x"},
+                "MULTIDB_PINNING_COOKIE_SECURE": True,
+                "MULTIDB_PINNING_COOKIE_HTTPONLY": False,
+                "MULTIDB_PINNING_COOKIE_SAMESITE": "Strict",
+            },
+            {
+                **OF_MULTIDB,
+                "PIN_SECONDS": 5,
+                "COOKIE": {"NAME": "x", "SECURE": True, "HTTPONLY": False, "SAMESITE": "Strict"},
+            },
+            id="all of multidb",
+        ),
+    ],
+)
+def test_older_settings_mean_what_replicas_says(older, replicas):
+    """Each setting of a package has its place in REPLICAS, and those that are not given too."""
+    assert read_config(replicas).problems == ()
+    with without_replicas(**older):
+        assert meaning(get_config()) == meaning(read_config(replicas))
+
+
+def meaning(config):
+    return replace(config, topology=config.topology.sets)
+
+
+def test_every_place_is_a_key():
+    """No dialect writes of a key that REPLICAS does not have."""
+    for dialect in DIALECTS:
+        given = dict.fromkeys(dialect.own | dialect.shared)
+        assert {*dialect.translate(given).replicas} <= {*PROJECT_KEYS, *SET_KEYS}
+
+
+MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
+
+
+@pytest.mark.parametrize(
+    ("older", "problem"),
+    [
+        (
+            {"REPLICATED_DATABASE_SLAVES": "replica1"},
+            "REPLICATED_DATABASE_SLAVES must be a list of aliases, not 'replica1'.",
+        ),
+        (
+            {"REPLICATED_DATABASE_SLAVES": {"replica1": 1}},
+            "REPLICATED_DATABASE_SLAVES must be a list of aliases, not {'replica1': 1}.",
+        ),
+        (
+            SLAVES | {"REPLICATED_DATABASE_DOWNTIME": "x"},
+            f"REPLICATED_DATABASE_DOWNTIME {MUST_BE_SECONDS}",
+        ),
+        (
+            SLAVES | {"REPLICATED_FORCE_STATE_HEADER": "X_STATE"},
+            "REPLICATED_FORCE_STATE_HEADER must be the name of a header such as "
+            "\"X-Replicas-Role\", not 'X_STATE'.",
+        ),
+        (
+            SLAVES | {"REPLICATED_VIEW_OVERRIDES": {}},
+            "REPLICATED_VIEW_OVERRIDES is not a setting. Did you mean REPLICATED_VIEWS_OVERRIDES?",
+        ),
+        (
+            SLAVES | {"REPLICATED_XYZZY": {}},
+            "REPLICATED_XYZZY is not a setting. Remove it, or correct its name.",
+        ),
+        (MASTERS | {"PINDB_PINNING_SECONDS": "x"}, f"PINDB_PINNING_SECONDS {MUST_BE_SECONDS}"),
+        (
+            MASTERS | {"PINDB_PINNING_COOKIE": 5},
+            "PINDB_PINNING_COOKIE must be a name that cookies can have: letters, digits, - and _, "
+            "not 5.",
+        ),
+        (
+            {"MASTER_DATABASES": {"default": {}}},
+            "DATABASE_SETS is missing: django-pindb's settings have both it and the other.",
+        ),
+        (
+            {"DATABASE_SETS": {"default": []}},
+            "MASTER_DATABASES is missing: django-pindb's settings have both it and the other.",
+        ),
+        (
+            MASTERS | {"DATABASE_SETS": ["default"]},
+            "DATABASE_SETS must be a dict with the alias of each leader, not ['default'].",
+        ),
+        (
+            MASTERS | {"DATABASE_SETS": {"default": []}},
+            "DATABASE_SETS has no entry for 'other'. Add its followers, or an empty list.",
+        ),
+        (
+            MASTERS | {"DATABASE_SETS": {"default": "x", "other": []}},
+            "DATABASE_SETS must be a list of aliases, not 'x'.",
+        ),
+        (
+            LEADER | {"REPLICA_DATABASES": None},
+            "FOLLOWER_DATABASES and REPLICA_DATABASES differ: remove one of them.",
+        ),
+        (
+            {"REPLICA_DATABASES": [], "REPLICATION_LAG": 1},
+            "REPLICA_DATABASES needs LEADER_DATABASE, which is missing.",
+        ),
+        ({"REPLICATION_LAG": "x"}, f"REPLICATION_LAG {MUST_BE_SECONDS}"),
+        (
+            {"REPLICA_DATABASES": "replica1"},
+            "REPLICA_DATABASES must be a list of aliases, not 'replica1'.",
+        ),
+        (
+            REPLICAS_OF_MULTIDB | {"MULTIDB_PINNING_COOKIE_SECURE": 1},
+            "MULTIDB_PINNING_COOKIE_SECURE must be True or False, not 1.",
+        ),
+        (
+            REPLICAS_OF_MULTIDB | {"MULTIDB_PINNING_SECOND": 1},
+            "MULTIDB_PINNING_SECOND is not a setting. Did you mean MULTIDB_PINNING_SECONDS?",
+        ),
+    ],
+)
+def test_a_mistake_is_told_under_the_older_name(older, problem):
+    """Nobody has to know what REPLICAS would call it."""
+    with without_replicas(**older):
+        assert get_sound_config().problems == (problem,)
+        assert [each.msg for each in check_settings() if each.id.endswith("E001")] == [problem]
+
+
+def test_checks_speak_the_dialect():
+    """What other checks find is told under the older names too."""
+    with without_replicas(
+        **SLAVES | {"REPLICATED_DATABASE_SLAVES": ["nowhere"]},
+        **{"REPLICATED_VIEWS_OVERRIDES": {"a": "slave"}, "MIDDLEWARE": []},
+    ):
+        (message,) = check_settings()
+        assert message.id == "django_replicas.E002"
+        assert message.msg == (
+            "REPLICATED_DATABASE_SLAVES names 'nowhere', which is not in DATABASES."
+        )
+        idle = next(each for each in check_requests() if each.id == "django_replicas.W017")
+        assert idle.msg.endswith("do nothing: REPLICATED_VIEWS_OVERRIDES.")
+    with (
+        without_replicas(**MASTERS, PINDB_DELEGATE_ROUTERS=["nowhere.Router"]),
+        pytest.raises(ReplicasConfigError, match=r"^PINDB_DELEGATE_ROUTERS names a router"),
+    ):
+        _ = get_config().delegates
+
+
+# Two at once
+
+
+@pytest.mark.parametrize(
+    ("names", "packages"),
+    [
+        ([], []),
+        (["REPLICATED_CACHE_BACKEND"], ["django_replicated"]),
+        (["PINDB_ENABLED"], ["django-pindb"]),
+        (["LEADER_DATABASE"], ["django-distributed"]),
+        (["LEADER_DATABASE", "REPLICA_DATABASES"], ["django-distributed"]),
+        (["REPLICA_DATABASES"], ["django-multidb-router"]),
+        (["REPLICA_DATABASES", "MULTIDB_PINNING_SECONDS"], ["django-multidb-router"]),
+        (["REPLICA_DATABASES", "PINDB_ENABLED"], ["django-pindb", "django-multidb-router"]),
+        (
+            ["REPLICA_DATABASES", "LEADER_DATABASE", "MULTIDB_PINNING_SECONDS"],
+            ["django-distributed", "django-multidb-router"],
+        ),
+        (["MULTIDB_OF_SOMEBODY_ELSE", "PEERS"], []),
+    ],
+)
+def test_settings_tell_whose_they_are(names, packages):
+    """REPLICA_DATABASES, which two packages have, is of the one whose other settings are there."""
+    project = type("Project", (), dict.fromkeys(names))
+    assert [each.package for each in spoken_in(project)] == packages
+
+
+def test_one_beside_replicas_is_an_error():
+    """It names both, and REPLICAS counts meanwhile."""
+    with override_settings(**SLAVES, REPLICAS={"SETS": {"other": ["other-0"]}}):
+        assert get_config().topology.sets == (ReplicaSet("other", ("other-0",)),)
+        (message,) = check_settings()
+    assert message.id == "django_replicas.E007"
+    assert message.msg == (
+        "REPLICAS stands beside settings of django_replicated (REPLICATED_DATABASE_SLAVES): these "
+        "do not count."
+    )
+
+
+def test_two_dialects_are_an_error():
+    """It names both, and nothing is read of either."""
+    with without_replicas(**SLAVES, MULTIDB_PINNING_SECONDS=5):
+        assert get_sound_config().topology.sets == ()
+        (message,) = check_settings()
+        with pytest.raises(ReplicasConfigError) as raised:
+            get_config()
+        with pytest.raises(CommandError) as told:
+            call_command("replicas", "settings")
+    assert message.id == "django_replicas.E007"
+    assert message.msg == str(raised.value) == str(told.value)
+    assert message.msg == (
+        "There are settings of django_replicated (REPLICATED_DATABASE_SLAVES) and of "
+        "django-multidb-router (MULTIDB_PINNING_SECONDS), and no REPLICAS to say which of them "
+        "count."
+    )
+
+
+def test_an_older_setting_that_changes_is_read_anew():
+    """Tests may override it, and what hangs on it is forgotten."""
+    with without_replicas(**SLAVES):
+        assert not is_read_only("default")
+        assert _watches
+        with override_settings(REPLICATED_READ_ONLY_TRIES=5):
+            assert get_config().read_only_tries == 5
+            assert not _watches
+        assert get_config().read_only_tries == 1
+
+
+# Printed
+
+
+def printed(capsys):
+    call_command("replicas", "settings")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("older", [SLAVES, MASTERS, LEADER, REPLICAS_OF_MULTIDB])
+def test_what_is_printed_means_the_same(older, capsys):
+    """Pasted into a settings module in place of the older ones, it is read as they were."""
+    with without_replicas(**older):
+        config, text = get_config(), printed(capsys)
+    pasted = {}
+    exec(text, pasted)
+    assert meaning(read_config(pasted["REPLICAS"])) == meaning(config)
+
+
+def test_printed_settings(capsys):
+    """The dict as people write it, and in words what changes beside it."""
+    with without_replicas(
+        **MASTERS,
+        PINDB_DELEGATE_ROUTERS=("shop.routers.ByApp",),
+        MIDDLEWARE=["pindb.middleware.PinDbMiddleware", "shop.middleware.Counting"],
+        SESSION_ENGINE="django_replicas.compat.django_distributed.session_engine",
+    ):
+        assert printed(capsys).splitlines() == [
+            "# In place of the settings of django-pindb (DATABASE_SETS, MASTER_DATABASES, "
+            "PINDB_DELEGATE_ROUTERS).",
+            "REPLICAS = {",
+            '    "SETS": {"default": ["default-0", "default-1"], "other": []},',
+            '    "BALANCE": "round_robin",',
+            '    "OUTSIDE_UNITS": "routed",',
+            '    "WRITES_AT": "routing",',
+            '    "COOKIE": {"NAME": "pindb_pinned_set"},',
+            '    "DELEGATE_ROUTERS": ("shop.routers.ByApp",),',
+            "}",
+            "# MASTER_DATABASES and DATABASE_SETS: django_replicas.populate_replicas() makes "
+            "DATABASES of them as before. Rename both in lower case, as in `leaders` and "
+            "`followers`, so that they are no settings any more.",
+            '# MIDDLEWARE: "django_replicas.middleware.ReplicasMiddleware" in place of '
+            '"pindb.middleware.PinDbMiddleware".',
+            '# SESSION_ENGINE: "django_replicas.sessions.write_behind" in place of '
+            '"django_replicas.compat.django_distributed.session_engine".',
+        ]
+
+
+def test_printed_settings_of_a_project_that_has_moved(capsys, settings):
+    """REPLICAS is printed as it is; without any, an empty one."""
+    settings.REPLICAS = {"TRACE": True}
+    assert printed(capsys) == 'REPLICAS = {"TRACE": True}\n'
+    with without_replicas():
+        assert printed(capsys) == "REPLICAS = {}\n"
+
+
+def test_values_as_python():
+    """What is printed is what was meant, whatever is in it, and lines end where people end them."""
+    value = {
+        "SETS": {"a" * 30: ["b" * 30, "c" * 30], "d": {"FOLLOWERS": ("e" * 40, "f" * 50)}},
+        **{"QUOTED": "it's", "OTHER": 'say "x"', "NONE": None, "LONG": "x" * 100},
+        "SECONDS": 0.5,
+    }
+    text = as_python(value)
+    assert eval(text) == value
+    assert [line for line in text.splitlines() if len(line) > 88] == [f'    "LONG": "{"x" * 100}",']
+    assert '"QUOTED": "it\'s",' in text
