@@ -96,6 +96,8 @@ STOREYS = [
     {"apps", "pytest_plugin"},
     {"__init__"},
     {"compat/__init__"},
+    {"compat/pindb/exceptions", "compat/pindb/middleware"},
+    {"compat/pindb/__init__"},
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
 

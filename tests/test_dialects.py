@@ -1,13 +1,10 @@
 """The settings of older packages, each of which means what ``REPLICAS`` may say."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.core.signals import setting_changed
 from django.test import override_settings
 
 from django_replicas.checks import check_requests, check_settings
@@ -18,16 +15,7 @@ from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.readonly import _watches, is_read_only
 from django_replicas.topology import ReplicaSet
 
-
-@contextmanager
-def without_replicas(**older):
-    """Have these settings in a project that has no ``REPLICAS``."""
-    with override_settings(**older):
-        del django_settings.REPLICAS
-        setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=True)
-        yield
-    setting_changed.send(sender=None, setting="REPLICAS", value=None, enter=False)
-
+from .moved import without_replicas
 
 SLAVES = {"REPLICATED_DATABASE_SLAVES": ["replica1", "replica2"]}
 MASTERS = {

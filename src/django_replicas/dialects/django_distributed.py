@@ -33,6 +33,7 @@ def _as_list(value: Any) -> Any:
 
 DIALECT = Dialect(
     "django-distributed",
+    "django_distributed",
     translate,
     own=frozenset({"LEADER_DATABASE", "FOLLOWER_DATABASES", "REPLICATION_LAG"}),
     shared=frozenset({"REPLICA_DATABASES"}),

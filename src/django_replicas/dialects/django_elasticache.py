@@ -4,6 +4,7 @@ from .translation import Dialect, Translation
 
 DIALECT = Dialect(
     "django-elasticache",
+    "django_elasticache",
     lambda given: Translation({}),
     paths={
         "django_elasticache.memcached.ElastiCache": "django_replicas.cache.elasticache.ElastiCache"

@@ -63,6 +63,7 @@ def _header(key: Any) -> Any:
 
 DIALECT = Dialect(
     "django_replicated",
+    "django_replicated",
     translate,
     own=frozenset(DEFAULTS) | OTHERS,
     prefix="REPLICATED_",

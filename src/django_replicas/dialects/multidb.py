@@ -28,6 +28,7 @@ def translate(given: Given) -> Translation:
 
 DIALECT = Dialect(
     "django-multidb-router",
+    "multidb",
     translate,
     own=frozenset({"SLAVE_DATABASES", *PLACES}),
     shared=frozenset({"REPLICA_DATABASES"}),

@@ -62,6 +62,7 @@ def _aliases(leader: str, followers: Any) -> Any:
 
 DIALECT = Dialect(
     "django-pindb",
+    "pindb",
     translate,
     own=frozenset({*DATABASES, *PLACES}),
     prefix="PINDB_",

@@ -4,6 +4,7 @@ from .translation import Dialect, Translation
 
 DIALECT = Dialect(
     "django-proxysql",
+    "django_proxysql",
     lambda given: Translation({}),
     paths={"django_proxysql.backends.proxysql": "django_replicas.backends.balanced"},
 )

@@ -25,7 +25,7 @@ class Translation:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The settings of one older package.
+    """The settings of one older package, which is imported as ``module``.
 
     ``own`` are those that tell that a project speaks it, ``shared`` those that it reads too but
     that another package has as well. Whatever else begins with ``prefix`` is a mistake. ``paths``
@@ -33,6 +33,7 @@ class Dialect:
     """
 
     package: str
+    module: str
     translate: Callable[[Given], Translation]
     own: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()

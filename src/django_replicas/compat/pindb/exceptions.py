@@ -1,0 +1,9 @@
+"""The exceptions of django-pindb."""
+
+from django_replicas.exceptions import ReplicasConfigError, ReplicasError, UnpinnedWriteError
+
+__all__ = ["PinDbConfigError", "PinDbException", "UnpinnedWriteException"]
+
+PinDbException = ReplicasError
+PinDbConfigError = ReplicasConfigError
+UnpinnedWriteException = UnpinnedWriteError
