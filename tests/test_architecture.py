@@ -98,6 +98,13 @@ STOREYS = [
     {"compat/__init__"},
     {"compat/pindb/exceptions", "compat/pindb/middleware"},
     {"compat/pindb/__init__"},
+    {
+        "compat/django_distributed/router/distributed_router",
+        "compat/django_distributed/session_engine",
+    },
+    {"compat/django_distributed/router/cached_session_router"},
+    {"compat/django_distributed/router/__init__"},
+    {"compat/django_distributed/__init__"},
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
 

@@ -13,6 +13,8 @@ from .conf import SETTINGS, get_config
 from .liveness import Liveness
 from .shared_caches import SharedCache
 
+KEY_PREFIX = "django_replicas.recency."
+
 
 def key_of(session_key: str, table: str) -> str:
     """Return the cache key under which a session's writes to *table* are noted.
@@ -20,7 +22,7 @@ def key_of(session_key: str, table: str) -> str:
     Hashed, because a session key opens the session and a cache shows its keys.
     """
     text = f"{session_key}\0{table}".encode(errors="backslashreplace")
-    return f"django_replicas.recency.{hashlib.sha256(text).hexdigest()}"
+    return f"{KEY_PREFIX}{hashlib.sha256(text).hexdigest()}"
 
 
 class Recency:

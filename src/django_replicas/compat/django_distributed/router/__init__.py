@@ -1,0 +1,3 @@
+from .cached_session_router import SessionCachedRouter
+
+__all__ = ["SessionCachedRouter"]
