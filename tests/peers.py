@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from django.db import connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK
 
-from django_replicas.peers import ENGINE, forget_peers
+from django_replicas.peers import forget_peers
+
+ENGINE = "django_replicas.backends.balanced"
 
 
 @contextmanager

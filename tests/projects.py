@@ -1,4 +1,4 @@
-"""Projects of one settings file, checked by ``manage.py check`` in a process of their own."""
+"""Projects of one settings file, each in a process of its own."""
 
 import os
 import re
@@ -43,6 +43,21 @@ class Checked:
         self.text = done.stdout + done.stderr
         assert "Traceback" not in self.text, self.text
         self.ids = re.findall(r"\(django_replicas\.(\w+)\)", self.text)
+
+
+def begun(folder, settings, code):
+    """Return what *code* prints in a project of these settings, whose only warning is compat's."""
+    (folder / "project_settings.py").write_text(settings)
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore:django_replicas.compat", "-c", code],
+        env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "project_settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout
 
 
 def check(folder, changes="", *, databases=()):

@@ -105,6 +105,12 @@ STOREYS = [
     {"compat/django_distributed/router/cached_session_router"},
     {"compat/django_distributed/router/__init__"},
     {"compat/django_distributed/__init__"},
+    {
+        "compat/django_proxysql/__init__",
+        "compat/django_proxysql/backends/__init__",
+        "compat/django_proxysql/backends/proxysql/__init__",
+        "compat/django_proxysql/backends/proxysql/base",
+    },
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
 

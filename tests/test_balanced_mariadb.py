@@ -90,6 +90,23 @@ def test_a_fault_on_the_way(many, ways, fault):
     wait_until(lambda: who() == "one", "the peer is taken back")
 
 
+def test_the_engine_by_its_older_name(entries, ways):
+    """"Failure of a peer is transparent to Django. Failed peers will recover after the configured
+    CHECK_INTERVAL", says django-proxysql's README of this entry.
+    """  # fmt: skip
+    entry = {
+        "ENGINE": "django_replicas.compat.django_proxysql.backends.proxysql",
+        "PEERS": ["one", "two"],
+        "CHECK_INTERVAL": 0.2,
+    }
+    with aliases(**entries, many=entry):
+        ways["one"].refuse()
+        meet("one")
+        assert {who() for _ in range(10)} == {"two"}
+        ways["one"].heal()
+        wait_until(lambda: who() == "one", "the peer is taken back")
+
+
 def test_a_killed_server(many, servers):
     """The driver's own errors are outages."""
     servers["one"].kill()

@@ -5,11 +5,8 @@ row by row in `test_session_pinned`; here is what the older names add, and the s
 follower ever replicates, so that who does not ask the leader does not see a write.
 """
 
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 import textwrap
 from contextlib import closing
 from importlib import import_module
@@ -30,6 +27,7 @@ from django_replicas import unit_of_work
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.sessions import write_behind
 
+from .projects import begun
 from .shop.models import Book, Shelf
 from .test_session_pinned import FOLLOWERS, LOCAL, add_session, distributed, reads, where
 
@@ -114,17 +112,8 @@ def test_checks_have_nothing_to_say(settings):
 
 def test_a_process_of_its_own(tmp_path):
     """The settings file, with the page's block in it, is all that Django needs to begin."""
-    lines = PROJECT.format(folder=str(tmp_path)) + textwrap.dedent(BLOCKS[0])
-    (tmp_path / "distributed_settings.py").write_text(lines)
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:django_replicas.compat", "-c", BEGIN],
-        env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "distributed_settings"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.stderr, done.stdout) == ("", "default {'name': 'visitor'}\n")
+    settings = PROJECT.format(folder=str(tmp_path)) + textwrap.dedent(BLOCKS[0])
+    assert begun(tmp_path, settings, BEGIN) == "default {'name': 'visitor'}\n"
 
 
 PROJECT = """

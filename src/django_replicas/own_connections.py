@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .peers import ENGINE
+from .peers import has_peers
 
 OVER_A_NETWORK = frozenset({"postgresql", "mysql"})
 
@@ -53,14 +53,13 @@ def open_file(connection: BaseDatabaseWrapper) -> None:
 
 def servers_behind(alias: str) -> list[str]:
     """Return the aliases of the servers that an alias leads to: of its peers, else its own."""
-    settings = connections.settings[alias]
-    return list(settings["PEERS"]) if settings["ENGINE"] == ENGINE else [alias]
+    return list(connections.settings[alias]["PEERS"]) if has_peers(alias) else [alias]
 
 
 def seconds_to_connect(alias: str, default: float) -> float:
     """Return how long connecting may take: each peer and each host has the whole of its timeout."""
     settings = connections.settings[alias]
-    if settings["ENGINE"] == ENGINE:
+    if has_peers(alias):
         return sum(seconds_to_connect(peer, default) for peer in settings["PEERS"])
     hosts = str(settings["HOST"]).count(",") + 1
     return (connect_timeout_of(alias) or default) * hosts

@@ -5,10 +5,13 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.utils import load_backend
 
 from .liveness import Liveness
 from .outages import Outage
@@ -16,7 +19,6 @@ from .signals import peer_down, peer_up
 
 logger = logging.getLogger("django_replicas")
 
-ENGINE = "django_replicas.backends.balanced"
 DEFAULT_CHECK_INTERVAL = 10.0
 BALANCES = ("random", "round_robin")
 
@@ -107,12 +109,30 @@ class Peers:
 _known: dict[tuple[object, ...], Peers] = {}
 
 
-def peers_in(alias: str, settings: Mapping[str, Any]) -> Peers:
+@cache
+def _default_check_interval(engine: str) -> float | None:
+    """Return the seconds that an engine over peers names, None for an engine of another kind."""
+    try:
+        wrapper = load_backend(engine).DatabaseWrapper
+    except ImproperlyConfigured:  # Django's own affair.
+        return None
+    seconds: float | None = getattr(wrapper, "default_check_interval", None)
+    return seconds
+
+
+def has_peers(alias: str) -> bool:
+    """Tell whether an alias's engine is the one over peers, or one that extends it."""
+    return _default_check_interval(connections.settings[alias]["ENGINE"]) is not None
+
+
+def peers_in(
+    alias: str, settings: Mapping[str, Any], default_check_interval: float = DEFAULT_CHECK_INTERVAL
+) -> Peers:
     """Return what this process knows of the peers that an alias's settings name."""
     arguments = (
         alias,
         tuple(settings["PEERS"]),
-        settings.get("CHECK_INTERVAL", DEFAULT_CHECK_INTERVAL),
+        settings.get("CHECK_INTERVAL", default_check_interval),
         settings.get("BALANCE", "random"),
     )
     known = _known.get(arguments)
@@ -120,14 +140,15 @@ def peers_in(alias: str, settings: Mapping[str, Any]) -> Peers:
 
 
 def peers_of(alias: str) -> Peers | None:
-    """Return the peers of an alias of this engine, None for one of another."""
+    """Return the peers of an alias, None for one whose engine knows no peers."""
     settings = connections.settings[alias]
-    return peers_in(alias, settings) if settings["ENGINE"] == ENGINE else None
+    seconds = _default_check_interval(settings["ENGINE"])
+    return None if seconds is None else peers_in(alias, settings, seconds)
 
 
 def server_behind(alias: str) -> str:
     """Return the alias of what this thread's connection is open to: a peer's, where it has any."""
-    if connections.settings[alias]["ENGINE"] != ENGINE:
+    if not has_peers(alias):
         return alias
     return getattr(connections[alias], "peer", None) or alias
 

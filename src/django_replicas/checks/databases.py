@@ -10,8 +10,9 @@ from django.db import connections
 
 from django_replicas.conf import get_sound_config
 from django_replicas.own_connections import OVER_A_NETWORK, connect_timeout_of
+from django_replicas.peers import has_peers
 
-from .members import Pair, has_peers, leaders, options_of, pairs, settings_of, vendor_of
+from .members import Pair, leaders, options_of, pairs, settings_of, vendor_of
 from .messages import error, warning
 
 # Each of these options, or variables of libpq, may bring a timeout that is not seen from here.

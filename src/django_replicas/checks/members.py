@@ -7,7 +7,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from django_replicas.conf import Config, get_sound_config
-from django_replicas.peers import ENGINE
 
 
 class Pair(NamedTuple):
@@ -43,11 +42,6 @@ def settings_of(alias: str) -> dict[str, Any]:
     """Return the alias's entry in ``DATABASES``, Django's defaults filled in."""
     settings: dict[str, Any] = connections.settings[alias]
     return settings
-
-
-def has_peers(alias: str) -> bool:
-    """Tell whether the alias's engine is the balancing one."""
-    return bool(settings_of(alias)["ENGINE"] == ENGINE)
 
 
 def options_of(alias: str) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from django.db import connections
 
 from django_replicas.backends.balanced.engines import wrong_peers
 from django_replicas.own_connections import OVER_A_NETWORK
+from django_replicas.peers import has_peers
 
 from .databases import may_time_out
-from .members import has_peers, options_of, settings_of, vendor_of
+from .members import options_of, settings_of, vendor_of
 from .messages import error, warning
 
 PEERS_OWN = ("USER", "PASSWORD", "HOST", "PORT", "OPTIONS", "TIME_ZONE")

@@ -13,7 +13,7 @@ from django.db.backends.base.base import RAN_DB_VERSION_CHECK, BaseDatabaseWrapp
 
 from django_replicas.exceptions import NoPeerError
 from django_replicas.outages import outage_of
-from django_replicas.peers import Peers, peers_in
+from django_replicas.peers import DEFAULT_CHECK_INTERVAL, Peers, peers_in
 
 from .creation import BalancedClient, BalancedCreation
 from .engines import Unusable, engine_of
@@ -37,6 +37,8 @@ class DatabaseWrapper(BaseDatabaseWrapper):
     is the process's. Raises ``NoPeerError`` where no peer can be connected to.
     """
 
+    # What CHECK_INTERVAL is where it is not given; by having it an engine is known as one of these.
+    default_check_interval = DEFAULT_CHECK_INTERVAL
     # The driver's module, as the peers' engine names it.
     Database: Any
 
@@ -117,7 +119,7 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         return type(self)(copy.deepcopy(settings), self.alias if alias is None else alias)
 
     def _peers(self) -> Peers:
-        return peers_in(self.alias, self.settings_dict)
+        return peers_in(self.alias, self.settings_dict, self.default_check_interval)
 
     def _is_better_left(self) -> bool:
         return self.connection is not None and self._peers().is_better_left(self._peer)

@@ -10,7 +10,7 @@ from django.db.backends.dummy.base import DatabaseWrapper as DummyWrapper
 from django.db.utils import load_backend
 
 from django_replicas.exceptions import ReplicasConfigError
-from django_replicas.peers import BALANCES, ENGINE
+from django_replicas.peers import BALANCES, has_peers
 
 Settings = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def _wrong_names(where: str, names: Any) -> Iterator[str]:
                 f'{where}["PEERS"] names {name!r}, which is not in DATABASES. '
                 "Add it there, or remove it here."
             )
-        elif connections.settings[name]["ENGINE"] == ENGINE:
+        elif has_peers(name):
             yield (f'{where}["PEERS"] names {name!r}, which has peers itself. Name those instead.')
 
 

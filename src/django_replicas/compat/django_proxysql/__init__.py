@@ -1,0 +1,5 @@
+"""django-proxysql's module paths and names."""
+
+from django_replicas.compat import warn_of_removal
+
+warn_of_removal("django_proxysql")
