@@ -10,6 +10,7 @@ import sqlite3
 import textwrap
 from contextlib import closing
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import crum
@@ -19,11 +20,13 @@ from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.models import Session
 from django.core.cache import cache, caches
 from django.core.checks import run_checks
+from django.core.management import call_command
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_replicas import unit_of_work
+from django_replicas.management.commands.replicas import Command
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.sessions import write_behind
 
@@ -169,6 +172,24 @@ def test_the_page_without_compat(visitor, settings):
     assert reads(visitor, leaders=[])
     visitor.post("/write")
     assert reads(visitor, leaders=["book"])
+
+
+def test_the_command_says_what_the_page_says():
+    """`manage.py replicas settings` prints the page's last settings, for these first ones."""
+    out = StringIO()
+    call_command(Command(), "settings", stdout=out)
+    printed = {}
+    exec(out.getvalue(), printed)
+    assert printed["REPLICAS"] == example(1)["REPLICAS"]
+    for path in [*example(1)["DATABASE_ROUTERS"], example(1)["SESSION_ENGINE"]]:
+        assert path in out.getvalue()
+
+
+def test_replica_databases(settings, visitor):
+    """What the README calls `FOLLOWER_DATABASES`, the code of release 0.3 read by this name."""
+    del settings.FOLLOWER_DATABASES
+    settings.REPLICA_DATABASES = ["replica2"]
+    assert where(visitor)["book"] == "replica2"
 
 
 def test_extend_cached_router(settings):

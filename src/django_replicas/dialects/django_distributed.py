@@ -38,10 +38,12 @@ DIALECT = Dialect(
     own=frozenset({"LEADER_DATABASE", "FOLLOWER_DATABASES", "REPLICATION_LAG"}),
     shared=frozenset({"REPLICA_DATABASES"}),
     paths={
-        "django_distributed.SessionCachedRouter": "django_replicas.routers.SessionPinnedRouter",
-        "django_distributed.router.SessionCachedRouter": (
-            "django_replicas.routers.SessionPinnedRouter"
-        ),
+        **{
+            f"django_distributed.{module}SessionCachedRouter": (
+                "django_replicas.routers.SessionPinnedRouter"
+            )
+            for module in ("", "router.", "router.cached_session_router.")
+        },
         "django_distributed.session_engine": "django_replicas.sessions.write_behind",
     },
 )
