@@ -2,8 +2,6 @@
 
 import re
 import ssl
-import textwrap
-from pathlib import Path
 
 import pytest
 from django.core.cache import caches
@@ -11,8 +9,9 @@ from django.core.cache import caches
 from django_replicas.cache.elasticache import ClusterCache
 from django_replicas.cache.options import DEFAULTS
 
-PAGE = (Path(__file__).parent.parent / "docs" / "cache.rst").read_text()
-BLOCKS = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE, re.MULTILINE)
+from .pages import python_of, text_of
+
+BLOCKS = python_of("cache")
 OPTION = re.compile(r"^``([A-Z_]+)``: (.+)$", re.MULTILINE)
 
 
@@ -20,7 +19,7 @@ OPTION = re.compile(r"^``([A-Z_]+)``: (.+)$", re.MULTILINE)
 def test_examples(settings, block):
     """A cache can be made of each, and nothing warns of it."""
     names = {}
-    exec(textwrap.dedent(block), names)
+    exec(block, names)
     settings.CACHES = names["CACHES"]
     cache = caches["default"]
     assert isinstance(cache, ClusterCache)
@@ -30,6 +29,6 @@ def test_examples(settings, block):
 
 def test_options():
     """Every option of ours is described, with its default."""
-    described = {name: eval(default) for name, default in OPTION.findall(PAGE)}
+    described = {name: eval(default) for name, default in OPTION.findall(text_of("cache"))}
     assert described == DEFAULTS
     assert len(BLOCKS) == 5

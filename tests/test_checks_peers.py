@@ -1,17 +1,13 @@
 """The checks of aliases with peers, beyond one mistake each."""
 
-import re
-from pathlib import Path
-
 import pytest
 from django.db import connections
 
 from django_replicas.checks import check_databases, check_peers
 from django_replicas.checks.servers import seconds_to_connect
 
+from .pages import python_of
 from .peers import aliases, balanced
-
-PAGE = Path(__file__).parents[1] / "docs/balanced.rst"
 
 
 def postgres(**own):
@@ -24,9 +20,8 @@ def ids(messages):
 
 def test_the_example_of_the_page():
     """What the page shows is what the checks want."""
-    block = re.search(r"\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)", PAGE.read_text())[1]
     example = {}
-    exec(re.sub(r"^ {3}", "", block, flags=re.MULTILINE), example)
+    exec(python_of("balanced")[0], example)
     with aliases(**example["DATABASES"]):
         assert check_peers() == []
         assert connections.create_connection("default").vendor == "postgresql"

@@ -1,11 +1,8 @@
 """Marks in a header: for clients without cookies, and from one service to the next."""
 
 import json
-import re
 import sys
-import textwrap
 import types
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,14 +17,13 @@ from django_replicas.calls import headers_to_send
 from django_replicas.marks import Mark
 from django_replicas.stores import HeaderStore
 
+from .pages import python_of
 from .shop.models import Book
 
 FOLLOWERS = {"replica1", "replica2"}
 HEADER = "X-Replicas-Mark"
 NOW = 1_800_000_000.5
 STORE = HeaderStore(clock=lambda: NOW)
-PAGE = Path(__file__).parent.parent / "docs" / "stores.rst"
-BLOCK = re.compile(r"^( *)\.\. code-block:: python\n\n((?:\1   .*\n|\n)+)", re.MULTILINE)
 
 
 def title():
@@ -186,8 +182,8 @@ def page(monkeypatch):
     """What the Python blocks of the page define, in their order."""
     stand_in = types.SimpleNamespace(auth=types.SimpleNamespace(AuthBase=object))
     defined = {"requests": stand_in, "__name__": "project.marks"}
-    for _, block in BLOCK.findall(PAGE.read_text()):
-        exec(textwrap.dedent(block), defined)
+    for block in python_of("stores"):
+        exec(block, defined)
     yield defined
     defined["client"].close()
 

@@ -7,14 +7,11 @@ follower ever replicates here, so that who does not ask the leader does not see 
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
-from pathlib import Path
 from threading import Barrier, Event
 from urllib.parse import quote
 
@@ -45,6 +42,7 @@ from servers.waiting import wait_until
 
 from .jobs import celery_tasks
 from .jobs.reports import VARIABLE
+from .pages import python_of
 from .shop.models import Book, Label, Shelf
 
 FOLLOWERS = {"replica1", "replica2"}
@@ -1320,15 +1318,10 @@ def test_log_in_while_the_cache_fails(settings, user, visitor):
 def page():
     """What the Python blocks of the page define, in their order, for models of these tests."""
     defined = {"Album": Book, "Price": Shelf}
-    for block in BLOCK.findall(PAGE.read_text()):
-        code = textwrap.dedent(block)
+    for code in python_of("session-pinned"):
         if "class " in code:
             exec(code, defined)
     return defined
-
-
-PAGE = Path(__file__).parent.parent / "docs" / "session-pinned.rst"
-BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("tenant", ["one", "two words", "line\u2028break", "a" * 4000, "ü"])

@@ -1,22 +1,16 @@
 """The examples of the documentation's page about testing are tests, and pass."""
 
-import re
-import textwrap
-from pathlib import Path
-
 import pytest
 
+from .pages import python_of
 from .test_users_suites import SAMPLE, WAYS, run
-
-PAGE = Path(__file__).parent.parent / "docs" / "testing.rst"
-BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 
 
 @pytest.fixture
 def examples(tmp_path):
     """Write all Python blocks of the page into one module, in their order."""
     module = tmp_path / "test_examples.py"
-    module.write_text("\n\n".join(map(textwrap.dedent, BLOCK.findall(PAGE.read_text()))))
+    module.write_text("\n\n".join(python_of("testing")))
     return module
 
 
