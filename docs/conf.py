@@ -1,19 +1,37 @@
 """Sphinx: the documentation of django-replicas."""
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import django
 from django.conf import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "django-replicas"
 author = "django-replicas contributors"
 copyright = f"2026, {author}"
 version = release = version_of("django-replicas")
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "complete"]
 exclude_patterns = ["_build", "figures"]
 html_theme = "furo"
 html_title = f"django-replicas {version}"
+html_static_path = ["_static"]
+html_css_files = ["pictures.css"]
+html_theme_options = {
+    "light_css_variables": {
+        "picture-leader": "#a3470b",
+        "picture-follower": "#14633d",
+        "picture-on": "#ffffff",
+    },
+    "dark_css_variables": {
+        "picture-leader": "#f0a35e",
+        "picture-follower": "#6fce9f",
+        "picture-on": "#10151a",
+    },
+}
 
 autodoc_default_options = {
     "members": True,
@@ -23,7 +41,7 @@ autodoc_default_options = {
 }
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_mock_imports = ["celery"]
+autodoc_mock_imports = ["celery", "crum"]
 
 nitpicky = True
 # What is not ours is named without a link: a build must not depend on other sites being up.

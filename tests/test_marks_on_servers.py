@@ -24,6 +24,7 @@ from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until
 
+from .pages import blocks_of, python_of
 from .peers import balanced
 from .shop.models import Shelf
 
@@ -514,3 +515,56 @@ def test_all_followers_dead_under_load(site, configure, databases_are):
             attempts, allowed = [one.accepted(), other.accepted()], allowed_attempts(began)
         assert {*results} == {"default"}
         assert 0 < min(attempts) <= max(attempts) <= allowed
+
+
+# What the documentation shows
+
+
+def test_aliases_that_survive_a_failover(cluster, site, databases_are, settings):
+    """Of servers that are each a follower while they are a standby, the leader is passed over."""
+    shown = {}
+    exec(python_of("howto/patroni")[0], shown)
+    servers = dict(zip(shown["NODES"], [cluster.leader, *cluster.followers], strict=True))
+    ports = {each: str(server.port) for each, server in servers.items()}
+    told = {"default": ",".join(ports.values()), **ports}
+    databases_are(
+        **{
+            alias: {
+                **cluster.leader.django_database(),
+                "HOST": ",".join(["127.0.0.1"] * (ports.count(",") + 1)),
+                "PORT": ports,
+                "OPTIONS": shown["DATABASES"][alias]["OPTIONS"],
+            }
+            for alias, ports in told.items()
+        }
+    )
+    settings.REPLICAS = shown["REPLICAS"]
+    leader, *standbys = shown["NODES"]
+    answered = Counter()
+    for _ in range(10):
+        shown_by = read(write("written"))
+        answered[shown_by[-1]] += 1
+        with unit_of_work():
+            name()
+            ((alias, _),) = current_unit().counts
+        answered[alias] += 1
+    assert leader not in answered, answered
+    assert answered[standbys[0]] + answered[standbys[1]] >= 10, answered
+
+
+def test_the_grant_of_the_page(cluster, site, settings):
+    """What was taken from everybody is given back to the role, by the leader alone."""
+    (grant,) = [each.code for each in blocks_of("howto/managed-postgresql") if "GRANT" in each.code]
+    revoke = grant.replace("GRANT", "REVOKE").replace("TO shop", "FROM PUBLIC")
+    cluster.leader.execute(revoke)
+    try:
+        assert ":p" not in write("by the clock")
+        settings.REPLICAS = {**settings.REPLICAS}  # So that the leader is asked again at once.
+        cluster.leader.execute(grant.replace("shop", "app"))
+        cluster.wait_for_replay()
+        marks = write("by position")
+        assert ":p" in marks
+        cluster.wait_for_replay()
+        assert read(marks)[0] == "by position"
+    finally:
+        cluster.leader.execute(revoke.replace("REVOKE", "GRANT").replace("FROM", "TO"))

@@ -33,6 +33,7 @@ def adopt(instance: Model, replica_set: ReplicaSet) -> None:
 
 
 def came_from_follower(instance: Model) -> bool:
+    """Tell whether a follower's values are in the instance, also after it was adopted."""
     alias = instance._state.db
     return isinstance(alias, AdoptedAlias) or get_config().topology.is_follower(alias)
 

@@ -48,6 +48,7 @@ def is_in_transaction(alias: str) -> bool | None:
 
 
 def has_open_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a transaction is open, or would be begun by the next statement."""
     return connection.in_atomic_block or (
         not connection.autocommit and connection.connection is not None
     )

@@ -253,6 +253,7 @@ async def _awaited(block: Block, coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def refuse_generators(function: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` for a function whose body runs when its block is long left."""
     if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise TypeError(f"{function!r} is a generator function: open the block inside it.")
 

@@ -272,6 +272,7 @@ def may_have_positions(connection: BaseDatabaseWrapper) -> bool:
 
 
 def vendor_of(connection: BaseDatabaseWrapper) -> str:
+    """Return Django's name for the kind of server, and MariaDB by its own."""
     is_mariadb = connection.vendor == "mysql" and getattr(connection, "mysql_is_mariadb", False)
     return "mariadb" if is_mariadb else connection.vendor
 

@@ -28,6 +28,7 @@ counts: Counter[Outcome] = Counter()
 
 
 def tell(sender: type, outcome: Outcome, key: str, error: Exception | None = None) -> None:
+    """Count what became of a write, and tell whoever listens."""
     counts[outcome] += 1
     told: dict[str, Any] = {"outcome": outcome, "session_key": key, "error": error}
     session_write.send_robust(sender, **told)

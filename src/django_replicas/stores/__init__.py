@@ -42,6 +42,7 @@ STORES: Mapping[str, Callable[[], MarkStore]] = {
 
 @functools.cache
 def store_named(name: str) -> MarkStore:
+    """Return the one store of that word or dotted path."""
     if name in STORES:
         return STORES[name]()
     try:
