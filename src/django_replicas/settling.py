@@ -23,8 +23,9 @@ def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
     chosen = followers.choose(state.named, state.sought, state.fallback)
     if chosen is not None:
         state.asked += (connections[chosen].connection,)
-        state.settle((chosen, Reason.FOLLOWER))
-        return settled_here(replica_set, state)
+        answer = chosen, Reason.FOLLOWER
+        was_first = state.settle(answer) is answer
+        return answer if was_first else settled_here(replica_set, state)
     is_behind = state.sought is not None and followers.those_up()
     reason = Reason.MARKED if is_behind else Reason.NO_FOLLOWER
     return state.settle((replica_set.leader, reason))

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 TRACE_LENGTH = 10_000
 
-NO_MARK = Mark()
-
 _settling = threading.Lock()
 _noting = threading.Lock()
 
@@ -270,10 +268,14 @@ class Unit:
             if isinstance(marks, UnknownMarks):
                 self.change()  # So that nobody repeats the answer unasked.
                 return True
-            mark = epochs.comparable(alias, marks.get(alias, NO_MARK))
-            state.sought, state.fallback = mark.position, mark.fallback
-            state.marked = mark.is_before_deadline()
+            mark = marks.get(alias)
+            state.marked = False if mark is None else self._keep_to(state, alias, mark)
         return state.marked
+
+    def _keep_to(self, state: SetState, alias: str, mark: Mark) -> bool:
+        mark = epochs.comparable(alias, mark)
+        state.sought, state.fallback = mark.position, mark.fallback
+        return mark.is_before_deadline()
 
     def begin_inside(self, outer: "Unit") -> None:
         """Start with what *outer* wrote and with the marks that it keeps to."""
