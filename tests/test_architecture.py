@@ -81,6 +81,7 @@ STOREYS = [
     {"settling", "stores/__init__"},
     {"http", "jobs"},
     {"calls", "integrations/crum", "notebooks", "sessions/write_behind"},
+    {"routing"},
     {"routers"},
     {"checks/members", "checks/messages", "decorators"},
     {"checks/caches", "explain", "panels"},
