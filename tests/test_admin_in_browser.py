@@ -168,8 +168,7 @@ def admin(browser, library, tmp_path, request):
         wait_until(lambda: answers(port) or not server.is_running, "the site answers")
         yield Admin(browser, port)
     finally:
-        server.interrupt()
-        server.wait()
+        server.kill()  # Where signals from terminals are ignored, the server ignores them too.
     answered = [line for line in (tmp_path / "log").read_text().splitlines() if '" ' in line]
     assert answered
     assert [line for line in answered if '" 404 ' in line and "favicon" not in line] == []
