@@ -99,6 +99,8 @@ STOREYS = [
     {"compat/__init__"},
     {"compat/pindb/exceptions", "compat/pindb/middleware"},
     {"compat/pindb/__init__"},
+    {"compat/multidb/middleware", "compat/multidb/pinning"},
+    {"compat/multidb/__init__"},
     {
         "compat/django_distributed/router/distributed_router",
         "compat/django_distributed/session_engine",

@@ -33,24 +33,28 @@ def check_requests(**kwargs: Any) -> list[CheckMessage]:
     config, ours = config_in_force(), router_of_ours()
     if config is None or ours is None:
         return []
-    messages = [*_middleware(ours), *_idle_settings(config)]
+    messages = [*_middleware(ours, config), *_idle_settings(config)]
     # Where the settings are wrong, nobody can say which models belong to which set.
     if not config.problems:
         messages += [*_saved_sessions(ours, config), *_database_caches(ours, config)]
     return messages
 
 
-def _middleware(ours: ReplicaRouter) -> Iterator[CheckMessage]:
+def _middleware(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
     units, sessions = _places(ReplicasMiddleware), _places(SessionMiddleware)
     # django-crum's middleware makes units too, for the one router that looks there.
     by_crum = isinstance(ours, SessionPinnedRouter) and any(
         path.startswith("crum.") for path in settings.MIDDLEWARE
     )
     if not units and not ours.on_request_only and not by_crum:
+        outcome = (
+            "read the leader"
+            if config.outside_units == "leader"
+            else "what one of them writes is not known to the user's next one"
+        )
         yield warning(
             "W006",
-            "MIDDLEWARE has no ReplicasMiddleware: requests are no units of work, and read the "
-            "leader.",
+            f"MIDDLEWARE has no ReplicasMiddleware: requests are no units of work, and {outcome}.",
             'Put "django_replicas.middleware.ReplicasMiddleware" first.',
         )
     if units and sessions and sessions[0] < units[0]:
