@@ -131,6 +131,7 @@ def test_sets_share_settings_and_override_them():
         ("WRITES_AT", "writes_at", "routing", "routing"),
         ("WRITES_AT", "writes_at", "execution", "execution"),
         ("CHECK_ROLE_ON_WRITE", "check_role_on_write", False, False),
+        ("CHECK_ROLE_ON_WRITE", "check_role_on_write", "routing", "routing"),
         ("STALE_SAVE", "stale_save", "ignore", "ignore"),
         ("STALE_SAVE", "stale_save", "warn", "warn"),
         ("STALE_SAVE", "stale_save", "error", "error"),
@@ -321,7 +322,7 @@ NAN = float("nan")
     [
         ("ENABLED", 1, A_FLAG),
         ("ENABLED", "yes", A_FLAG),
-        ("CHECK_ROLE_ON_WRITE", None, A_FLAG),
+        ("CHECK_ROLE_ON_WRITE", None, 'be True, False or "routing"'),
         ("TRACE", 0, A_FLAG),
         ("OUTSIDE_UNITS", "follower", "be one of 'leader', 'routed'"),
         ("OUTSIDE_UNITS", [], "be one of 'leader', 'routed'"),

@@ -30,7 +30,7 @@ OF_DJANGO_REPLICATED = {
     "DOWNTIME": 60,
     "PIN_SECONDS": 5,
     "COOKIE": {"NAME": "just_updated"},
-    "CHECK_ROLE_ON_WRITE": True,
+    "CHECK_ROLE_ON_WRITE": "routing",
     "VIEW_OVERRIDES": {},
     "READ_ONLY_DOWNTIME": 20,
     "READ_ONLY_TRIES": 1,
@@ -184,6 +184,10 @@ MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
         (
             SLAVES | {"REPLICATED_XYZZY": {}},
             "REPLICATED_XYZZY is not a setting. Remove it, or correct its name.",
+        ),
+        (
+            SLAVES | {"REPLICATED_CHECK_STATE_ON_WRITE": 1},
+            'REPLICATED_CHECK_STATE_ON_WRITE must be True, False or "routing", not 1.',
         ),
         (MASTERS | {"PINDB_PINNING_SECONDS": "x"}, f"PINDB_PINNING_SECONDS {MUST_BE_SECONDS}"),
         (

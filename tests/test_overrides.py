@@ -247,6 +247,8 @@ NAMES = [
     ("blog/detail", "detail"),
     ("blog/detail", f"{HERE}.function"),
     ("blog/nameless", f"{HERE}.function"),
+    ("blog/nameless", "/blog/*"),
+    ("page", "*page"),
 ]
 
 
@@ -476,4 +478,21 @@ def test_nothing_is_walked_where_nothing_is_routed(settings):
     """Without names, and without sets, there is nothing to say."""
     assert unknown(settings) == []
     settings.REPLICAS = {"VIEW_OVERRIDES": {"titel": "leader"}}
+    assert check_views() == []
+
+
+def test_patterns_come_last_and_in_their_order(ask, override):
+    """A name or an import path is nearer to the view than where it is served."""
+    override({"/*": "leader", "blog:detail": "follower", f"{HERE}.Page": "follower"})
+    assert ask("blog/detail") in FOLLOWERS
+    assert ask("page") in FOLLOWERS
+    assert ask("callable") == "default"
+    override({"/Callable": "follower", "/call*": "follower", "/*": "leader"})
+    assert ask("callable") in FOLLOWERS
+    assert ask("function") == "default"
+
+
+def test_patterns_name_no_view(override):
+    """Nobody can tell whether a path will be asked for, so there is no warning."""
+    override({"/of/no/view/*": "leader", "*": "leader"})
     assert check_views() == []

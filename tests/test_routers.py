@@ -669,6 +669,26 @@ def test_role_not_checked_on_write(settings, configure):
         assert (title(), last_reason()) == ("default", Reason.WRITTEN)
 
 
+def test_role_checked_where_it_is_routed(settings, configure):
+    """With "routing", what names its leader by ``using()`` passes and pins; the rest is refused."""
+    settings.DATABASE_ROUTERS = [BY_ROLE]
+    configure(CHECK_ROLE_ON_WRITE="routing")
+    with unit_of_work(role="follower"):
+        with pytest.raises(FollowerRoleWriteError):
+            Book.objects.create(title="new")
+        assert title() in FOLLOWERS
+        with leader("default"):
+            Book.objects.create(title="in a block")
+        Session.objects.create(session_key="of a leader's model", expire_date=timezone.now())
+        assert title() in FOLLOWERS
+        Book.objects.using("default").create(title="new")
+        assert (title(), last_reason()) == ("default", Reason.WRITTEN)
+    with unit_of_work(role="leader"):
+        Book.objects.create(title="new")
+    Book.objects.create(title="outside any unit")
+    assert router.db_for_write(Book, instance=Book.objects.using("lonely").get(pk=1)) == "lonely"
+
+
 @pytest.mark.parametrize("role", [None, "leader"])
 def test_role_that_may_write(role, settings):
     """Only the role ``follower`` forbids writing; a write in another one counts."""

@@ -51,7 +51,7 @@ class Config:
     enabled: bool = True
     outside_units: str = "leader"
     writes_at: str = "execution"
-    check_role_on_write: bool = True
+    check_role_on_write: bool | Literal["routing"] = True
     stale_save: str = "ignore"
     delegate_routers: tuple[Any, ...] = ()
     leader_model_labels: tuple[str, ...] | None = None
@@ -312,6 +312,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _flag_or_routing(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "routing":
+        raise _Wrong('be True, False or "routing"')
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _Wrong("be a string that is not empty")
@@ -447,7 +453,7 @@ PROJECT_KEYS: Keys = {
     "ENABLED": ("enabled", _flag),
     "OUTSIDE_UNITS": ("outside_units", _one_of("leader", "routed")),
     "WRITES_AT": ("writes_at", _one_of("execution", "routing")),
-    "CHECK_ROLE_ON_WRITE": ("check_role_on_write", _flag),
+    "CHECK_ROLE_ON_WRITE": ("check_role_on_write", _flag_or_routing),
     "STALE_SAVE": ("stale_save", _one_of("ignore", "warn", "error")),
     "DELEGATE_ROUTERS": ("delegate_routers", _routers),
     "LEADER_MODELS": ("leader_model_labels", _labels),

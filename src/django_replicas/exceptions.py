@@ -33,8 +33,11 @@ class UnpinnedWriteError(WriteRefusedError):
     """``StrictPinRouter`` met a write to a set that was not pinned before."""
 
 
-class FollowerRoleWriteError(WriteRefusedError):
-    """``LeaderFollowerRouter`` met a write in a unit of work that asked for followers."""
+class FollowerRoleWriteError(WriteRefusedError, RuntimeError):
+    """``LeaderFollowerRouter`` met a write in a unit of work that asked for followers.
+
+    A ``RuntimeError`` as well, because that is what django_replicated raises.
+    """
 
 
 class StaleSaveError(ReplicasError):

@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -24,27 +25,34 @@ def apply_override(request: HttpRequest) -> None:
     match, unit = request.resolver_match, current_unit()
     if match is None or unit is None:
         return
-    role = overrides_of(pairs).role_of(match)
+    role = overrides_of(pairs).role_of(match, request.path_info)
     if role is not None:
         unit.role = role
 
 
 class Overrides:
-    """The roles of views by URL name, which counts first, or by import path; shared by threads.
+    """The roles of views by URL name, by import path, or by path; shared by threads.
 
+    The name counts first, then the import path. Patterns of paths are tried in their order.
     Nothing is ever written to a view. What import paths say of one is remembered while it lives.
     """
 
     def __init__(self, pairs: Pairs) -> None:
-        self._roles = {name: Role(role) for name, role in pairs}
+        roles = {name: Role(role) for name, role in pairs}
+        self._roles = {name: role for name, role in roles.items() if not is_pattern(name)}
+        self._patterns = {name: role for name, role in roles.items() if is_pattern(name)}
         self._imported: list[tuple[Any, Role]] | None = None
         self._by_path: WeakKeyDictionary[Any, Role | None] = WeakKeyDictionary()
 
-    def role_of(self, match: ResolverMatch) -> Role | None:
+    def role_of(self, match: ResolverMatch, path: str = "") -> Role | None:
         for name in _url_names(match):
             if name in self._roles:
                 return self._roles[name]
-        return self._remembered(match.func)
+        return self._remembered(match.func) or self._role_by_pattern(path)
+
+    def _role_by_pattern(self, path: str) -> Role | None:
+        found = (role for pattern, role in self._patterns.items() if fnmatchcase(path, pattern))
+        return next(found, None)
 
     def _remembered(self, view: Any) -> Role | None:
         try:
@@ -74,6 +82,11 @@ class Overrides:
                     yield pkgutil.resolve_name(name), role
                 except (ImportError, AttributeError):
                     continue  # a URL name with a dot in it
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a key of ``VIEW_OVERRIDES`` is a pattern of paths, and no view's name."""
+    return name.startswith(("/", "*"))
 
 
 overrides_of = lru_cache(maxsize=1)(Overrides)

@@ -28,13 +28,27 @@ class LeaderFollowerRouter(ReplicaRouter):
 
     The role comes from the HTTP method, ``@use_follower`` or ``unit_of_work(role="follower")``;
     without one everything goes to the leader. ``CHECK_ROLE_ON_WRITE: False`` lets writes pass; they
-    pin.
+    pin. With ``"routing"`` those pass that name their leader themselves, by ``using()``.
     """
 
     on_request_only = True
 
+    def db_for_write(self, model: type[Model], **hints: Any) -> str:
+        alias = super().db_for_write(model, **hints)
+        config = get_config()
+        if config.check_role_on_write == "routing" and model not in config.leader_models:
+            scope = self.scope()
+            is_leader = alias in config.topology.by_leader
+            if is_leader and _concerned(alias, scope, config) is not None:
+                self._check_role(alias, scope)
+        return alias
+
     def before_write(self, alias: str, scope: Scope, config: Config) -> None:
-        if scope.role is FOLLOWER and config.check_role_on_write:
+        if config.check_role_on_write is True:
+            self._check_role(alias, scope)
+
+    def _check_role(self, alias: str, scope: Scope) -> None:
+        if scope.role is FOLLOWER:
             raise FollowerRoleWriteError(
                 f"A write to {alias!r} was refused, because this unit of work has the role "
                 "'follower'. Give it the role 'leader' (an unsafe HTTP method, @use_leader), write "

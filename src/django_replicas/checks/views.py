@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Tags, register
 from django.urls import ResolverMatch, URLPattern, URLResolver, get_resolver
 
-from django_replicas.overrides import Overrides, names_of
+from django_replicas.overrides import Overrides, is_pattern, names_of
 
 from .members import config_in_force
 from .messages import warning
@@ -24,7 +24,8 @@ def check_views(**kwargs: Any) -> list[CheckMessage]:
         views = list(_views_in(get_resolver()))
     except Exception:  # Whatever is wrong with a URLconf, Django's own checks say it.
         return []
-    return [each for name, _ in config.view_overrides for each in _unknown(name, views)]
+    names = [name for name, _ in config.view_overrides if not is_pattern(name)]
+    return [each for name in names for each in _unknown(name, views)]
 
 
 def _views_in(

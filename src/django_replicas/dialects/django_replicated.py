@@ -39,6 +39,9 @@ def translate(given: Given) -> Translation:
     slaves = given["REPLICATED_DATABASE_SLAVES"]
     draft.put_followers("default", slaves, "REPLICATED_DATABASE_SLAVES")
     draft.put_given(given, PLACES)
+    if given["REPLICATED_CHECK_STATE_ON_WRITE"] is True:
+        # What names the master by using() was never checked.
+        draft.put(("CHECK_ROLE_ON_WRITE",), "routing", "REPLICATED_CHECK_STATE_ON_WRITE")
     header = given.get("REPLICATED_FORCE_STATE_HEADER")
     if header is not None:
         draft.put(("FORCE_HEADER",), _header(header), "REPLICATED_FORCE_STATE_HEADER")
