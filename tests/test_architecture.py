@@ -99,6 +99,14 @@ STOREYS = [
     {"compat/__init__"},
     {"compat/pindb/exceptions", "compat/pindb/middleware"},
     {"compat/pindb/__init__"},
+    {
+        "compat/django_replicated/__init__",
+        "compat/django_replicated/dbchecker",
+        "compat/django_replicated/router",
+        "compat/django_replicated/settings",
+    },
+    {"compat/django_replicated/decorators", "compat/django_replicated/utils"},
+    {"compat/django_replicated/middleware"},
     {"compat/multidb/middleware", "compat/multidb/pinning"},
     {"compat/multidb/__init__"},
     {
