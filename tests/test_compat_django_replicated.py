@@ -16,7 +16,10 @@ from django_replicas.checks import check_databases
 from django_replicas.compat.django_replicated import dbchecker
 from django_replicas.compat.django_replicated import settings as settings_to_import
 from django_replicas.compat.django_replicated.decorators import use_master, use_slave, use_state
-from django_replicas.compat.django_replicated.middleware import ReplicationMiddleware
+from django_replicas.compat.django_replicated.middleware import (
+    ReadOnlyMiddleware,
+    ReplicationMiddleware,
+)
 from django_replicas.compat.django_replicated.router import ReplicationRouter
 from django_replicas.compat.django_replicated.utils import routers
 from django_replicas.conf import get_config
@@ -370,6 +373,16 @@ def test_forced_state(project):
         assert middleware(RequestFactory().post("/where")).content.endswith(b'"slave"]')
         middleware = ReplicationMiddleware(where, "master")
         assert middleware(RequestFactory().get("/where")).content == b'["default", "master"]'
+
+
+def test_read_only_middleware(project):
+    """REPLICATED_READ_ONLY_TRIES and its like are those of the one that there is."""
+    with project():
+        assert get_config().read_only_tries == 1
+        assert get_config().read_only_downtime == 20
+        request = RequestFactory().get("/where")
+        ReadOnlyMiddleware(where)(request)
+        assert not request.service_is_readonly
 
 
 def test_nothing_warns(project):

@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from django_replicas.checks import check_requests, check_settings
 from django_replicas.conf import PROJECT_KEYS, SET_KEYS, get_config, get_sound_config, read_config
-from django_replicas.dialects import DIALECTS, spoken_in
+from django_replicas.dialects import DIALECTS, django_replicated, pindb, spoken_in
 from django_replicas.dialects.pasting import as_python
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.readonly import _watches, is_read_only
@@ -31,7 +31,6 @@ OF_DJANGO_REPLICATED = {
     "PIN_SECONDS": 5,
     "COOKIE": {"NAME": "just_updated"},
     "CHECK_ROLE_ON_WRITE": "routing",
-    "VIEW_OVERRIDES": {},
     "READ_ONLY_DOWNTIME": 20,
     "READ_ONLY_TRIES": 1,
 }
@@ -304,6 +303,15 @@ def test_one_beside_replicas_is_an_error():
     )
 
 
+def test_many_settings_are_named_in_one():
+    """A star import brings a dozen."""
+    brought = dict.fromkeys(django_replicated.DIALECT.own)
+    with override_settings(**brought, REPLICAS={}):
+        assert "django_replicated (REPLICATED_*)" in check_settings()[0].msg
+    with override_settings(**MASTERS, **dict.fromkeys(pindb.PLACES), REPLICAS={}):
+        assert "(DATABASE_SETS, MASTER_DATABASES, PINDB_*)" in check_settings()[0].msg
+
+
 def test_two_dialects_are_an_error():
     """It names both, and nothing is read of either."""
     with without_replicas(**SLAVES, MULTIDB_PINNING_SECONDS=5):
@@ -360,8 +368,8 @@ def test_printed_settings(capsys):
         SESSION_ENGINE="django_replicas.compat.django_distributed.session_engine",
     ):
         assert printed(capsys).splitlines() == [
-            "# In place of the settings of django-pindb (DATABASE_SETS, MASTER_DATABASES, "
-            "PINDB_DELEGATE_ROUTERS).",
+            "# In place of the settings of django-pindb (DATABASE_SETS, MASTER_DATABASES,",
+            "#     PINDB_DELEGATE_ROUTERS).",
             "REPLICAS = {",
             '    "SETS": {"default": ["default-0", "default-1"], "other": []},',
             '    "BALANCE": "round_robin",',
@@ -370,13 +378,13 @@ def test_printed_settings(capsys):
             '    "COOKIE": {"NAME": "pindb_pinned_set"},',
             '    "DELEGATE_ROUTERS": ("shop.routers.ByApp",),',
             "}",
-            "# MASTER_DATABASES and DATABASE_SETS: django_replicas.populate_replicas() makes "
-            "DATABASES of them as before. Rename both in lower case, as in `leaders` and "
-            "`followers`, so that they are no settings any more.",
-            '# MIDDLEWARE: "django_replicas.middleware.ReplicasMiddleware" in place of '
-            '"pindb.middleware.PinDbMiddleware".',
-            '# SESSION_ENGINE: "django_replicas.sessions.write_behind" in place of '
-            '"django_replicas.compat.django_distributed.session_engine".',
+            "# MASTER_DATABASES and DATABASE_SETS: django_replicas.populate_replicas() makes",
+            "#     DATABASES of them as before. Rename both in lower case, as in `leaders` and",
+            "#     `followers`, so that they are no settings any more.",
+            '# MIDDLEWARE: "django_replicas.middleware.ReplicasMiddleware" in place of',
+            '#     "pindb.middleware.PinDbMiddleware".',
+            '# SESSION_ENGINE: "django_replicas.sessions.write_behind" in place of',
+            '#     "django_replicas.compat.django_distributed.session_engine".',
         ]
 
 

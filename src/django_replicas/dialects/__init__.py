@@ -40,6 +40,7 @@ DIALECTS = tuple(
         django_elasticache,
     )
 )
+MANY = 3
 # Every setting that some dialect reads.
 KEYS = frozenset[str]().union(*(each.own | each.shared for each in DIALECTS))
 
@@ -71,8 +72,11 @@ def translated(dialect: Dialect, settings: Any) -> Translation:
 
 
 def words_of(dialect: Dialect, settings: Any) -> str:
-    """Name the package, and its settings that are there."""
+    """Name the package, and its settings that are there; many with its prefix in one."""
     names = sorted((dialect.own | dialect.shared) & _names_in(settings))
+    alike = [name for name in names if dialect.prefix and name.startswith(dialect.prefix)]
+    if len(alike) > MANY:
+        names = [*sorted(set(names) - set(alike)), f"{dialect.prefix}*"]
     return f"{dialect.package} ({', '.join(names)})"
 
 

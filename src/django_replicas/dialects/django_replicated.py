@@ -38,6 +38,8 @@ def translate(given: Given) -> Translation:
     draft = Draft()
     slaves = given["REPLICATED_DATABASE_SLAVES"]
     draft.put_followers("default", slaves, "REPLICATED_DATABASE_SLAVES")
+    if given["REPLICATED_VIEWS_OVERRIDES"] == {}:
+        del given["REPLICATED_VIEWS_OVERRIDES"]
     draft.put_given(given, PLACES)
     if given["REPLICATED_CHECK_STATE_ON_WRITE"] is True:
         # What names the master by using() was never checked.

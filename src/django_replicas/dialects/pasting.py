@@ -1,5 +1,6 @@
 """What takes the place of a project's older settings, as text that can be pasted."""
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,21 @@ def _pairs(value: Mapping[Any, Any], inner: str) -> Iterator[str]:
 
 
 def _is_nested(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values())
+    """Tell whether a value is easier to read in several lines, however short it is."""
+    is_longer = isinstance(value, Mapping) and len(value) > 1
+    return is_longer and any(isinstance(each, Mapping) for each in value.values())
+
+
+def as_comment(text: str) -> list[str]:
+    """Write a sentence as lines of comment."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent="# ",
+        subsequent_indent="#     ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _in_one_line(value: Any) -> str:

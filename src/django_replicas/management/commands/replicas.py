@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, ArgumentTypeError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_replicas.checks.peers import aliases_with_peers
 from django_replicas.conf import get_config
 from django_replicas.dialects import spoken_in, translated, words_of
-from django_replicas.dialects.pasting import as_python, paths_to_change
+from django_replicas.dialects.pasting import as_comment, as_python, paths_to_change
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.explain import explain, explanation_lines
 from django_replicas.peer_status import examine_peers, peer_lines
@@ -141,13 +141,16 @@ def settings_lines() -> Iterator[str]:
     dialect = next(iter(spoken_in(settings)), None)
     if hasattr(settings, "REPLICAS") or dialect is None:
         yield f"REPLICAS = {as_python(getattr(settings, 'REPLICAS', {}))}"
+        advice: Iterable[str] = ()
     else:
         translation = translated(dialect, settings)
-        yield f"# In place of the settings of {words_of(dialect, settings)}."
+        yield from as_comment(f"In place of the settings of {words_of(dialect, settings)}.")
         yield f"REPLICAS = {as_python(translation.replicas)}"
-        yield from (f"# {each}" for each in translation.advice)
-    for where, path, ours in paths_to_change(settings):
-        yield f'# {where}: "{ours}" in place of "{path}".'
+        advice = translation.advice
+    paths = paths_to_change(settings)
+    changes = (f'{where}: "{ours}" in place of "{path}".' for where, path, ours in paths)
+    for each in (*advice, *changes):
+        yield from as_comment(each)
 
 
 def redrawn(text: str, pause: float) -> str:
