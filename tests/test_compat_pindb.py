@@ -6,7 +6,7 @@ from django.db import router
 from django.test import Client
 
 from django_replicas.compat import pindb
-from django_replicas.compat.pindb import exceptions
+from django_replicas.compat.pindb import exceptions, middleware
 
 from .moved import in_turn, settings_in, without_replicas
 from .settings import sqlite
@@ -97,8 +97,8 @@ def project(databases_are):
             if "HOST" in entry:
                 entry["NAME"] = sqlite(SERVERS[entry["HOST"]])["NAME"]
         databases_are(**databases)
-        middleware = ["django_replicas.compat.pindb.middleware.PinDbMiddleware"]
-        return without_replicas(**{"MIDDLEWARE": middleware, **given})
+        ours = ["django_replicas.compat.pindb.middleware.PinDbMiddleware"]
+        return without_replicas(**{"MIDDLEWARE": ours, **given})
 
     return configured
 
@@ -284,7 +284,13 @@ def test_middleware(project):
 
 def test_pinning_cookie_and_seconds(project):
     """PINDB_PINNING_COOKIE and PINDB_PINNING_SECONDS are "values which you can override"."""
+    with project():
+        assert middleware.PINNING_COOKIE == "pindb_pinned_set"
+        assert middleware.PINNING_SECONDS == 15
+        assert not hasattr(middleware, "PINNING")
     with project(PINDB_PINNING_COOKIE="pins", PINDB_PINNING_SECONDS=60):
+        assert middleware.PINNING_COOKIE == "pins"
+        assert middleware.PINNING_SECONDS == 60
         client = Client()
         assert client.post("/sync/books/new").cookies["pins"]["max-age"] in {60, 61}
         assert set(client.get("/sync/title").json()) == {"default"}

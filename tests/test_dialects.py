@@ -15,7 +15,7 @@ from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.readonly import _watches, is_read_only
 from django_replicas.topology import ReplicaSet
 
-from .moved import without_replicas
+from .moved import settings_in, without_replicas
 
 SLAVES = {"REPLICATED_DATABASE_SLAVES": ["replica1", "replica2"]}
 MASTERS = {
@@ -386,6 +386,24 @@ def test_printed_settings(capsys):
             '# SESSION_ENGINE: "django_replicas.sessions.write_behind" in place of',
             '#     "django_replicas.compat.django_distributed.session_engine".',
         ]
+
+
+def test_printed_settings_that_have_no_successor(capsys):
+    """What a dict cannot say is said in words; what was never changed, not at all."""
+    codes = "REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES"
+    with without_replicas(
+        **{"REPLICATED_CACHE_BACKEND": "default", codes: (302, 303, 307)},
+        REPLICATED_MANAGE_ATOMIC_REQUESTS=True,
+    ):
+        words = printed(capsys)
+    with without_replicas(**settings_in(STAR_IMPORT)):
+        assert printed(capsys).count("#") == 1
+    assert "# REPLICATED_CACHE_BACKEND has no successor: " in words
+    assert f"# {codes} has no successor: " in words
+    assert "# REPLICATED_MANAGE_ATOMIC_REQUESTS: give the leader's entry in DATABASES" in words
+
+
+STAR_IMPORT = "from django_replicas.compat.django_replicated.settings import *"
 
 
 def test_printed_settings_of_a_project_that_has_moved(capsys, settings):

@@ -24,6 +24,7 @@ DEFAULTS = {
     "REPLICATED_READ_ONLY_DOWNTIME": 20,
     "REPLICATED_READ_ONLY_TRIES": 1,
 }
+REDIRECTS = (302, 303)
 OTHERS = {
     "REPLICATED_FORCE_STATE_HEADER",
     "REPLICATED_CACHE_BACKEND",
@@ -51,6 +52,11 @@ def translate(given: Given) -> Translation:
         draft.advise(
             "REPLICATED_CACHE_BACKEND has no successor: which followers are down is known in each "
             "process, and no cache is asked."
+        )
+    if given.get("REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES", REDIRECTS) != REDIRECTS:
+        draft.advise(
+            "REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES has no successor: who wrote is kept on "
+            "the leader, whatever the status of the response."
         )
     if given.get("REPLICATED_MANAGE_ATOMIC_REQUESTS"):
         draft.advise(
