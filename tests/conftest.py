@@ -38,6 +38,7 @@ LONG = {
     "test_celery",
     "test_checks",
     "test_checks_servers",
+    "test_compat_django_elasticache",
     "test_conflicts",
     "test_discovery",
     "test_django_cache_tests",
@@ -72,7 +73,12 @@ OLDEST = "py311"
 LATEST = f"py3{max(minor for minor in range(11, 15) if shutil.which(f'python3.{minor}'))}"
 ENVIRONMENT = os.environ.get("TOX_ENV_NAME", f"{LATEST}-django61")
 
-NEED_PYLIBMC = {"test_cache_cluster_command", "test_cache_topology", "test_django_cache_tests"}
+NEED_PYLIBMC = {
+    "test_cache_cluster_command",
+    "test_cache_topology",
+    "test_compat_django_elasticache",
+    "test_django_cache_tests",
+}
 NO_PYLIBMC = "pylibmc is missing: install libmemcached-dev, and then pylibmc."
 
 

@@ -122,6 +122,11 @@ STOREYS = [
         "compat/django_proxysql/backends/proxysql/__init__",
         "compat/django_proxysql/backends/proxysql/base",
     },
+    {
+        "compat/django_elasticache/__init__",
+        "compat/django_elasticache/cluster_utils",
+        "compat/django_elasticache/memcached",
+    },
 ]
 MODULES = {path.relative_to(PACKAGE).as_posix()[:-3]: path for path in PACKAGE.rglob("*.py")}
 

@@ -729,6 +729,8 @@ def test_wrong_locations(location, problem):
         (BINARY, {"IGNORE_CLUSTER_ERROR": True}, "'IGNORE_CLUSTER_ERROR'] is unknown; pylibmc's"),
         (BINARY, {"ketama": True}, "is a behavior: move it into OPTIONS['behaviors']"),
         (BINARY, {"tls_context": None}, "does not speak: use PyMemcacheElastiCache"),
+        (BINARY, {"use_vpc_ip_address": True}, "is not needed: nodes are reached by their addr"),
+        (PYMEMCACHE, {"use_vpc_ip_address": False}, "with TLS by their names. Remove it."),
         (BINARY, {"behaviors": ["ketama"]}, "OPTIONS['behaviors'] must be a dict"),
         (BINARY, {"behaviors": {"katema": 1}}, "OPTIONS['behaviors'] has unknown 'katema'."),
         (BINARY, {"behaviors": {"hash": "nothing"}}, "The client refuses its OPTIONS: KeyError"),

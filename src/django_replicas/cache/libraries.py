@@ -22,6 +22,12 @@ Problems = list[str]
 EJECTING = ("auto_eject", "remove_failed")
 
 
+NEEDLESS = {
+    "use_vpc_ip_address": "is not needed: nodes are reached by their addresses, with TLS by their "
+    "names. Remove it",
+}
+
+
 def library(name: str, extra: str) -> ModuleType:
     """Import a client library, or say how to install it."""
     try:
@@ -69,12 +75,13 @@ class PyLibMC(Library):
     @classmethod
     def problems(cls, options: Options) -> Problems:
         """Return what is wrong in OPTIONS that belong to the client, in words that help."""
-        module = library("pylibmc", "pylibmc")
         known = {"behaviors", "binary", "password", "username"}
-        behaviors = {*module.client.all_behaviors, *module.client.all_callbacks, "_retry_timeout"}
+        behaviors = cls.behaviors()
         problems = []
         for name in sorted({*options} - known):
-            if name in behaviors:
+            if name in NEEDLESS:
+                remedy = NEEDLESS[name]
+            elif name in behaviors:
                 remedy = "is a behavior: move it into OPTIONS['behaviors']"
             elif name.startswith(("tls", "ssl")):
                 remedy = "asks for TLS, which pylibmc does not speak: use PyMemcacheElastiCache"
@@ -86,6 +93,12 @@ class PyLibMC(Library):
             return [*problems, f"OPTIONS['behaviors'] must be a dict, not {given!r}."]
         unknown = ", ".join(repr(name) for name in given if name not in behaviors)
         return problems + ([f"OPTIONS['behaviors'] has unknown {unknown}."] if unknown else [])
+
+    @staticmethod
+    def behaviors() -> frozenset[str]:
+        """Return the names that OPTIONS['behaviors'] may have."""
+        client = library("pylibmc", "pylibmc").client
+        return frozenset({*client.all_behaviors, *client.all_callbacks, "_retry_timeout"})
 
     @staticmethod
     def ejecting(options: Options) -> bool:
@@ -162,13 +175,11 @@ class PyMemcache(Library):
         """Return what is wrong in OPTIONS that belong to the client, in words that help."""
         parameters = inspect.signature(library("pymemcache", "pymemcache").HashClient).parameters
         known = {*parameters} - {"servers"}
+        of_pylibmc = "is pylibmc's; pymemcache has no binary protocol and no behaviors: remove it"
+        refusals = {**NEEDLESS, "behaviors": of_pylibmc, "binary": of_pylibmc}
+        unknown = f"is unknown; pymemcache's are {', '.join(sorted(known))}"
         return [
-            f"OPTIONS[{name!r}] "
-            + (
-                "is pylibmc's; pymemcache has no binary protocol and no behaviors: remove it."
-                if name in {"behaviors", "binary"}
-                else f"is unknown; pymemcache's are {', '.join(sorted(known))}."
-            )
+            f"OPTIONS[{name!r}] {refusals.get(name, unknown)}."
             for name in sorted({*options} - known)
         ]
 
