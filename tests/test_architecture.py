@@ -183,6 +183,13 @@ def test_nothing_of_ours_imports_compat():
     assert not any(name.startswith("compat/") for each in ours for name in imported(MODULES[each]))
 
 
+@pytest.mark.parametrize("module", sorted(each for each in MODULES if each.startswith("compat/")))
+def test_packages_of_older_names_go_one_by_one(module):
+    """A folder of compat knows no other one."""
+    known = {each.split("/")[1] for each in imported(MODULES[module]) if "compat/" in each}
+    assert known <= {"__init__", module.split("/")[1]}
+
+
 def test_writes_is_pure():
     """Reading SQL needs nothing but the text: none of our modules, nothing of Django."""
     tree = ast.walk(ast.parse(MODULES["writes"].read_text()))
