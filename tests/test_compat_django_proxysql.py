@@ -13,7 +13,6 @@ from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
-import pymysql
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connections
@@ -99,6 +98,19 @@ def test_failure_is_transparent(project, files):
     assert {answering() for _ in range(10)} == {"replica2"}
 
 
+def test_maintenance(project, files):
+    """"PROXYSQL PAUSE [...] will start refusing new clients, but allow running queries to complete.
+    django-proxysql will detect the "failure" of the node and stop attempting to connect to it".
+    """  # fmt: skip
+    while answering() != "replica1":
+        pass
+    leave("peer0", files)
+    assert Book.objects.using("many").get(pk=1).title == "replica1"
+    meet("peer0")
+    assert {answering() for _ in range(10)} == {"replica2"}
+    assert not peers_of("many").is_up("peer0")
+
+
 def test_recovery(files):
     """ "Failed peers will recover after the configured CHECK_INTERVAL"."""
     entry = entries_of(BLOCKS[0])["default"] | {"CHECK_INTERVAL": 0.05}
@@ -122,7 +134,7 @@ def test_check_interval(given, seconds, files):
 
 def test_peers_of_mysql():
     """``'PORT': 6033``: the entry is one of MySQL, and the checks ask for a time limit."""
-    pymysql.install_as_MySQLdb()
+    pytest.importorskip("pymysql").install_as_MySQLdb()
     with aliases(**entries_of(BLOCKS[0])):
         assert connections.create_connection("default").vendor == "mysql"
         assert [each.id for each in check_peers()] == ["django_replicas.W021"] * 2
