@@ -1,6 +1,7 @@
 """The routers, which differ in what they think of a write and in whom they let read followers."""
 
 from collections.abc import Collection
+from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
@@ -10,7 +11,7 @@ from .exceptions import FollowerRoleWriteError, UnpinnedWriteError
 from .notebooks import Notebook
 from .origins import origin_of, unit_of_other_middleware
 from .recency import get_recency, key_of
-from .routing import ReplicaRouter
+from .routing import ReplicaRouter, unit_concerned
 from .session_keys import key_now
 from .units import FOLLOWER, Scope, Unit, current_scope
 
@@ -39,7 +40,7 @@ class LeaderFollowerRouter(ReplicaRouter):
         if config.check_role_on_write == "routing" and model not in config.leader_models:
             scope = self.scope()
             is_leader = alias in config.topology.by_leader
-            if is_leader and _concerned(alias, scope, config) is not None:
+            if is_leader and unit_concerned(alias, scope, config) is not None:
                 self._check_role(alias, scope)
         return alias
 

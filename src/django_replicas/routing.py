@@ -255,12 +255,12 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         *connections: BaseDatabaseWrapper,
     ) -> None:
         scope = self.scope()
-        unit = _concerned(alias, scope, config)
+        unit = unit_concerned(alias, scope, config)
         if unit is not None:
             self.before_write(alias, scope, config)
         else:
             # Tasks are outside the unit of the thread that waits for them; what they write is not.
-            unit = _concerned(alias, current_scope_here(), config)
+            unit = unit_concerned(alias, current_scope_here(), config)
         if unit is not None:
             after_statement(partial(unit.note_executed, alias))
             self.note_write(alias, unit, tables, *connections)
@@ -303,7 +303,7 @@ def _label(model: type[Model]) -> str:
     return f"{model._meta.app_label}.{model._meta.model_name}"
 
 
-def _concerned(alias: str, scope: Scope, config: Config) -> Unit | None:
+def unit_concerned(alias: str, scope: Scope, config: Config) -> Unit | None:
     """Return the unit that a write to the leader *alias* here would be a write of."""
     if not (scope.inside and config.enabled):
         return None
