@@ -172,7 +172,7 @@ def test_what_is_shown_is_python_that_names_what_there_is(code):
 
 def names_of_ours(node):
     if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("django_replicas"):
-        yield from (f"{node.module}.{each.name}" for each in node.names)
+        yield from (f"{node.module}.{each.name}".removesuffix(".*") for each in node.names)
     elif isinstance(node, ast.Constant) and str(node.value).startswith("django_replicas."):
         yield node.value
 

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "moving"
 PAGES = {path.stem: path.read_text() for path in FOLDER.glob("*.rst") if path.stem != "index"}
 PACKAGES = {module.name for module in pkgutil.iter_modules(compat.__path__)}
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
-OURS = re.compile(r"``(django_replicas\.[\w.]+)``")
+OURS = re.compile(r"``(django_replicas(?:\.\w+)+)``")
 
 
 def blocks(page):
