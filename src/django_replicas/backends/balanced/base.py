@@ -6,7 +6,7 @@ Django looks for ``DatabaseWrapper`` here; the class that it gets is made from t
 import copy
 from contextlib import suppress
 from functools import cache
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK, BaseDatabaseWrapper
@@ -58,6 +58,8 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         self._peer: str = settings_dict["PEERS"][0]
         # Of what an alias with peers says of where it leads, only a NAME counts.
         self._filled_in: Settings = {"NAME": ""}
+        self._as_merged: Settings = {}
+        self._merged: dict[str, _Merged] = {}
         self.settings_dict = settings_dict
         self._turn_to(self._peer)
         super().__init__(self.settings_dict, alias)
@@ -135,11 +137,22 @@ class DatabaseWrapper(BaseDatabaseWrapper):
             self._facts[self._peer] = facts_taken_from(self)
             give_back(self, self._facts.pop(peer, {}))
             self._peer = peer
-        theirs = connections.settings[peer]
-        where = {key: value for key, value in theirs.items() if key not in OWN}
-        own = {**self._own_settings(), **self._set_here()}
-        self.settings_dict = {**self._given, **where, "OPTIONS": dict(where["OPTIONS"]), **own}
-        self._filled_in = where
+        merged = self._merged_with(peer)
+        self._filled_in, self._as_merged = merged.where, merged.settings
+        self.settings_dict = _with_own_options(merged.settings)
+
+    def _merged_with(self, peer: str) -> "_Merged":
+        """Return the settings with a peer's, put together anew only where something has changed."""
+        if self.settings_dict != self._as_merged:
+            self._merged.clear()
+        merged = self._merged.get(peer)
+        if merged is None or merged.theirs != connections.settings[peer]:
+            theirs = _with_own_options(connections.settings[peer])
+            where = {key: value for key, value in theirs.items() if key not in OWN}
+            own = {**self._own_settings(), **self._set_here()}
+            merged = _Merged(theirs, where, {**self._given, **where, **own})
+            self._merged[peer] = merged
+        return merged
 
     @property
     def _own_name(self) -> Any:
@@ -154,6 +167,17 @@ class DatabaseWrapper(BaseDatabaseWrapper):
 
     def _own_settings(self) -> Settings:
         return {key: value for key, value in self.settings_dict.items() if key in OWN}
+
+
+class _Merged(NamedTuple):
+    theirs: Settings
+    where: Settings
+    settings: Settings
+
+
+def _with_own_options(settings: Settings) -> Settings:
+    """Return a copy whose options may be edited."""
+    return {**settings, "OPTIONS": dict(settings["OPTIONS"])}
 
 
 @cache
