@@ -7,13 +7,11 @@ import pytest
 from django.db import connections, transaction
 
 from django_replicas.outages import Outage
-from django_replicas.peers import peers_of
-from django_replicas.signals import peer_down
 from servers.pgbouncer import PgBouncer, PgBouncerNotFound
 from servers.postgres import Cluster
 from servers.waiting import wait_until
 
-from .peers import aliases, balanced
+from .peers import aliases, balanced, meet, outages
 from .shop.models import Shelf
 
 
@@ -52,9 +50,12 @@ def request():
     return peer
 
 
-def somebody_new():
-    """Serve a request as another thread would that has no connection yet."""
-    connections["many"].copy().connect()
+def somebody_new_and_a_request():
+    """Connect as another thread would that has no connection yet, and serve a request here."""
+    another = connections["many"].copy()
+    another.ensure_connection()
+    another.close()
+    request()
 
 
 def test_both_serve(many):
@@ -67,25 +68,15 @@ def test_both_serve(many):
 
 def test_draining(many, bouncers):
     """A pooler that is told to take no new clients is left without one failed query."""
-    reasons = []
-
-    def listen(reason, **told):
-        reasons.append(reason)
-
-    peer_down.connect(listen)
     request()
     bouncers["one"].command("DISABLE app")
     try:
-        while peers_of("many").is_up("one"):
-            another = many.copy()
-            another.ensure_connection()
-            another.close()
-            request()
+        with outages() as reasons:
+            meet("one", somebody_new_and_a_request)
         assert {request() for _ in range(10)} == {"two"}
         assert reasons == [Outage.REFUSING]
         assert clients(bouncers["one"]) == 0
     finally:
-        peer_down.disconnect(listen)
         bouncers["one"].command("ENABLE app")
 
     def is_taken_back():

@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import os
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,14 +15,13 @@ from django.db import OperationalError, connections
 from django_replicas.exceptions import NoPeerError
 from django_replicas.followers import Followers
 from django_replicas.outages import Outage
-from django_replicas.peers import forget_peers, peers_of
-from django_replicas.signals import peer_down
+from django_replicas.peers import peers_of
 from django_replicas.topology import ReplicaSet
 from servers.faults import Faults
 from servers.postgres import Cluster
 from servers.waiting import wait_until
 
-from .peers import aliases, balanced
+from .peers import aliases, balanced, is_down, let_pass, meet, outages, who, who_is_it
 
 ROWS = ("CREATE TABLE who (name text)", "INSERT INTO who VALUES ('{}')")
 
@@ -67,7 +65,7 @@ def entries(servers, ways):
 
 
 # Without migrations, because those of PostgreSQL want another order of tables than ours have.
-OWN = {"CHECK_INTERVAL": 0.2, "TEST": {"MIGRATE": False}}
+OWN = {"CHECK_INTERVAL": 60, "TEST": {"MIGRATE": False}}
 
 
 @pytest.fixture
@@ -76,26 +74,11 @@ def many(entries):
         yield connections["many"]
 
 
-def who(alias="many"):
-    """Ask a new connection which server it is."""
-    connections[alias].close()
-    return who_is_it(alias)
-
-
-def who_is_it(alias="many"):
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT name FROM who")
-        return cursor.fetchone()[0]
-
-
-def is_down(name):
-    return not peers_of("many").is_up(name)
-
-
-def meet(name):
-    """Open connections until one has found that a peer is down."""
-    while not is_down(name):
-        who()
+@pytest.fixture
+def impatient(entries):
+    """The same alias, whose peers are soon tried again."""
+    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=0.2)):
+        yield connections["many"]
 
 
 def test_each_server_answers_for_itself(many, servers):
@@ -109,41 +92,33 @@ def test_each_server_answers_for_itself(many, servers):
 
 
 @pytest.mark.parametrize("fault", ["refuse", "reset", "blackhole"])
-def test_a_fault_on_the_way(many, ways, fault):
+def test_a_fault_on_the_way(many, ways, monkeypatch, fault):
     """No new connection fails while another peer can be reached; the peer comes back."""
     getattr(ways["old"], fault)()
-    meet("old")
+    meet("old", who)
     assert {who() for _ in range(20)} <= {"new", "third"}
     ways["old"].heal()
-    wait_until(lambda: who() == "old", "the peer is taken back")
+    let_pass(monkeypatch, OWN["CHECK_INTERVAL"])
+    assert who() == "old"
     assert not is_down("old")
 
 
-def test_a_hung_server_costs_one_attempt_in_each_interval(entries, servers, ways):
+def test_a_hung_server_costs_one_attempt_in_each_interval(many, servers, ways, monkeypatch):
     """Others go on while one thread waits for it, and nobody tries it before its time."""
-    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=60)):
-        servers["old"].freeze()
-        meet("old")
-        before = ways["old"].accepted()
-        with ThreadPoolExecutor(4) as pool:
-            names = [future.result() for future in [pool.submit(ask_often) for _ in range(4)]]
-        assert set().union(*names) == {"new", "third"}
-        assert ways["old"].accepted() == before
+    servers["old"].freeze()
+    meet("old", who)
+    before = ways["old"].accepted()
+    assert asked_by_threads() == {"new", "third"}
+    assert ways["old"].accepted() == before
+    let_pass(monkeypatch, OWN["CHECK_INTERVAL"])
+    assert asked_by_threads() == {"new", "third"}
+    assert ways["old"].accepted() == before + 1
 
 
-def test_one_thread_tries_it_again(entries, servers, ways, monkeypatch):
-    """After the interval there is one attempt more, however many ask."""
-    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=60)):
-        ways["old"].blackhole()
-        meet("old")
-        before = ways["old"].accepted()
-        liveness = peers_of("many")._liveness
-        later = liveness._clock() + 61
-        monkeypatch.setattr(liveness, "_clock", lambda: later)
-        with ThreadPoolExecutor(4) as pool:
-            names = [future.result() for future in [pool.submit(ask_often) for _ in range(4)]]
-        assert set().union(*names) == {"new", "third"}
-        assert ways["old"].accepted() == before + 1
+def asked_by_threads():
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(ask_often) for _ in range(4)]
+    return set().union(*(future.result() for future in futures))
 
 
 def ask_often(times=20):
@@ -181,22 +156,17 @@ def test_a_missing_database_is_told(entries):
         assert not isinstance(raised.value, NoPeerError)
 
 
-def test_a_full_server_is_passed_over(many, servers):
+def test_a_full_server_is_passed_over(many, servers, monkeypatch):
     """``too_many_connections`` is an outage, though the server answers."""
-    reasons = []
-
-    def listen(reason, **told):
-        reasons.append(reason)
-
-    peer_down.connect(listen)
     servers["old"].execute("ALTER ROLE app CONNECTION LIMIT 0")
     try:
-        meet("old")
+        with outages() as reasons:
+            meet("old", who)
         assert reasons == [Outage.REFUSING]
     finally:
-        peer_down.disconnect(listen)
         servers["old"].execute("ALTER ROLE app CONNECTION LIMIT -1")
-    wait_until(lambda: who() == "old", "the peer is taken back")
+    let_pass(monkeypatch, OWN["CHECK_INTERVAL"])
+    assert who() == "old"
 
 
 def test_all_down(many, ways):
@@ -260,7 +230,7 @@ def test_a_pool_whose_server_is_dead(pooled, servers):
     pooled.close()
     servers["old"].kill()
     lost = connections["old"].pool
-    meet("old")
+    meet("old", who)
     assert {who() for _ in range(10)} == {"new", "third"}
     servers["old"].start()
     wait_until(lambda: who() == "old", "the restarted server is taken back")
@@ -345,10 +315,10 @@ def whose():
     return connections["many"].peer
 
 
-def in_a_thread(work):
+def in_a_thread(work, *arguments):
     def run():
         try:
-            return work()
+            return work(*arguments)
         finally:
             connections.close_all()
 
@@ -399,27 +369,33 @@ def test_dbshell(many, ways, monkeypatch):
 # Under load
 
 
-def test_threads_while_a_server_dies_and_returns(many, servers):
-    """No query on a new connection fails, while one peer lives."""
-    stop = threading.Event()
-
-    def work():
-        counts = Counter()
-        try:
-            while not stop.is_set():
-                counts[open_and_close()] += 1
-        finally:
-            connections.close_all()
-        return counts
-
+def test_a_server_dies_and_returns_under_load(impatient, servers):
+    """From processes, threads and tasks, no new connection fails while one peer lives."""
+    impatient.close()
+    context = multiprocessing.get_context("fork")
+    stop, answers = context.Event(), context.SimpleQueue()
+    pids = [forked(stop, answers) for _ in range(2)]
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(work) for _ in range(4)]
+        futures = [pool.submit(in_a_thread, counted_until, stop) for _ in range(3)]
+        tasks = pool.submit(asyncio.run, ask_from_tasks(stop))
         try:
             shake(servers["old"])
         finally:
             stop.set()
-        total = sum((future.result() for future in futures), Counter())
-    assert min(total[name] for name in servers) > 0
+    for pid in pids:
+        os.waitpid(pid, 0)
+    counts = [*(answers.get() for _ in pids), sum((each.result() for each in futures), Counter())]
+    for each in (*counts, tasks.result()):
+        assert isinstance(each, Counter), each
+        assert set(each) == set(servers)
+
+
+def counted_until(stop):
+    """Count who answers, for so long, and until the one that dies has."""
+    counts = Counter()
+    while not (stop.is_set() and counts["old"]):
+        counts[open_and_close()] += 1
+    return counts
 
 
 def open_and_close():
@@ -427,6 +403,19 @@ def open_and_close():
     connections["many"].close()
     connections["many"].ensure_connection()
     return connections["many"].peer
+
+
+async def ask_from_tasks(stop):
+    """Do it from tasks of an event loop, whose queries run in threads."""
+    ask = sync_to_async(lambda: in_a_thread(open_and_close), thread_sensitive=False)
+    counts = Counter()
+
+    async def work():
+        while not (stop.is_set() and counts["old"]):
+            counts[await ask()] += 1
+
+    await asyncio.gather(*(work() for _ in range(3)))
+    return counts
 
 
 def shake(server):
@@ -441,62 +430,21 @@ def shake(server):
     wait_until(lambda: not is_down("old"), "the thawed server is taken back")
 
 
-async def test_tasks_while_a_server_dies_and_returns(many, servers):
-    """The same from an event loop, whose queries run in threads."""
-    stop = asyncio.Event()
-    ask = sync_to_async(lambda: in_a_thread(open_and_close), thread_sensitive=False)
-
-    async def work():
-        while not stop.is_set():
-            await ask()
-
-    tasks = [asyncio.create_task(work()) for _ in range(3)]
-    try:
-        await sync_to_async(shake, thread_sensitive=False)(servers["old"])
-    finally:
-        stop.set()
-    await asyncio.gather(*tasks)
-
-
-def test_processes_while_a_server_dies_and_returns(many, servers):
-    """Each process finds out for itself."""
-    connections["many"].close()
-    context = multiprocessing.get_context("fork")
-    stop, answers = context.Event(), context.SimpleQueue()
-    pids = [forked(stop, answers) for _ in range(2)]
-    try:
-        servers["old"].kill()
-        meet("old")
-        servers["old"].start()
-        wait_until(lambda: who() == "old", "the restarted server is taken back")
-    finally:
-        stop.set()
-        for pid in pids:
-            os.waitpid(pid, 0)
-    counts = [answers.get() for _ in pids]
-    assert all(isinstance(each, dict) and set(each) == set(servers) for each in counts), counts
-
-
 def forked(stop, answers):
+    """Count in a process of its own, which finds out for itself; return its id."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        for each in connections.all(initialized_only=True):
-            each.connection = None
-        forget_peers()
-        answers.put(loads_until(stop))
+        answers.put(counted_or_error(stop))
         code = 0
     finally:
         os._exit(code)
 
 
-def loads_until(stop):
-    counts = Counter()
+def counted_or_error(stop):
     try:
-        while not (stop.is_set() and counts["old"]):
-            counts[open_and_close()] += 1
+        return counted_until(stop)
     except Exception as error:
         return repr(error)
-    return dict(counts)
