@@ -3,7 +3,7 @@
 import pytest
 from django.db import connections
 
-from django_replicas.checks import check_databases, check_peers
+from django_replicas.checks import check_databases, check_peers, check_settings
 from django_replicas.checks.servers import seconds_to_connect
 
 from .pages import python_of
@@ -18,13 +18,19 @@ def ids(messages):
     return [message.id.partition(".")[2] for message in messages]
 
 
-def test_the_example_of_the_page():
+def test_the_examples_of_the_page(settings):
     """What the page shows is what the checks want."""
+    equal, following = python_of("balanced")
     example = {}
-    exec(python_of("balanced")[0], example)
+    exec(equal, example)
+    for name in ("standby1", "standby2"):
+        example["DATABASES"][name] = example["peer"](f"{name}.internal")
+    exec(following, example)
+    settings.REPLICAS = example["REPLICAS"]
     with aliases(**example["DATABASES"]):
-        assert check_peers() == []
-        assert connections.create_connection("default").vendor == "postgresql"
+        assert [*check_settings(), *check_peers()] == []
+        for alias in ("default", "readers"):
+            assert connections.create_connection(alias).vendor == "postgresql"
 
 
 def test_an_engine_that_cannot_be_imported():
