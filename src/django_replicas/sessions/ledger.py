@@ -2,21 +2,25 @@
 
 A cache cannot be searched, and two processes cannot add to one list in it. So each process has a
 list of its own, of numbered lines that it alone writes; that it exists is told in one of a few
-numbered slots, taken with ``add``. A line may be out of date: the session that it names is looked
-at, and where it has its receipt there is nothing to do.
+numbered slots, taken with ``add`` and given back at a good end. A line may be out of date: the
+session that it names is looked at, and where it has its receipt there is nothing to do.
 """
 
+import atexit
 import heapq
 import logging
 import os
+import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from django.core.cache import BaseCache
+from django.conf import settings
+from django.core.cache import BaseCache, caches
 
 logger = logging.getLogger("django_replicas")
 
@@ -25,7 +29,8 @@ SLOTS = 512
 LINES = 2048
 AT_ONCE = 256
 WEEK = 7 * 24 * 60 * 60
-DAY = 24 * 60 * 60
+# A cache may have been restarted since.
+SECONDS_TO_LOOK_AGAIN = 300
 
 
 def _slot(number: int) -> str:
@@ -45,8 +50,8 @@ class _Held:
 class Ledger:
     """The list of this process; after a fork the child has one of its own. Safe between threads.
 
-    A cache that fails, or has no slot left, costs the command its knowledge of these sessions and
-    nothing else: the next load of each finds it unwritten all the same.
+    A cache that fails, or has no slot left, costs the command its knowledge of these sessions for
+    some minutes, and nothing else: the next load of each finds it unwritten all the same.
     """
 
     def __init__(self, lines: int = LINES, clock: Callable[[], float] = time.time) -> None:
@@ -57,11 +62,12 @@ class Ledger:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._owner = secrets.token_hex(8)
-        self._published_at: float | None = None
+        self._slot: str | None = None
+        self._looked_at: float | None = None
         self._held: dict[str, _Held] = {}
         self._free = list(range(self._lines))
 
-    def hold(self, key: str, cache: BaseCache) -> Mapping[str, str]:
+    def hold(self, key: str, cache: BaseCache) -> dict[str, str]:
         """Return the line to be put into the cache, which stays until it is released as often."""
         if os.getpid() != self._pid:
             self._lock = threading.Lock()
@@ -88,30 +94,59 @@ class Ledger:
 
     def _publish(self, cache: BaseCache) -> None:
         now = self._clock()
-        if self._published_at is not None and now - self._published_at < DAY:
+        if self._looked_at is not None and now - self._looked_at < SECONDS_TO_LOOK_AGAIN:
             return
-        self._published_at = now
+        self._looked_at = now
+        mine = {"owner": self._owner, "lines": self._lines}
         try:
-            taken = cache.get_many([*map(_slot, range(SLOTS))])
-            mine = {"owner": self._owner, "lines": self._lines}
-            free = (slot for slot in map(_slot, range(SLOTS)) if slot not in taken)
-            if not any(cache.add(slot, mine, WEEK) for slot in free):
-                logger.warning("No slot is left to tell of unwritten sessions.")
+            if self._slot is not None and cache.get(self._slot) == mine:
+                cache.set(self._slot, mine, WEEK)
+                return
+            self._slot = _take_slot(cache, mine)
         except Exception as error:  # Each cache raises what its driver raises.
             logger.warning("Unwritten sessions are not told to the cache: %r", error)
+            return
+        if self._slot is None:
+            logger.warning("No slot is left to tell of unwritten sessions.")
+
+    def close(self) -> None:
+        """Give the slot back, if nothing is unwritten: processes come and go, slots are few."""
+        if os.getpid() != self._pid or self._slot is None or self._held:
+            return
+        slot, self._slot, self._looked_at = self._slot, None, None
+        try:
+            caches[settings.SESSION_CACHE_ALIAS].delete(slot)
+        except Exception as error:  # Each cache raises what its driver raises.
+            logger.info("A slot of the cache stays taken: %r", error)
+
+
+def _take_slot(cache: BaseCache, mine: dict[str, Any]) -> str | None:
+    """Take any slot that is free; at random, because the first ones are taken by others."""
+    slots = map(_slot, random.sample(range(SLOTS), SLOTS))
+    return next((slot for slot in slots if cache.add(slot, mine, WEEK)), None)
 
 
 def unwritten(cache: BaseCache) -> Iterator[str]:
     """Yield the keys of the sessions that may be unwritten, each once."""
     seen: set[str] = set()
     for process in cache.get_many([*map(_slot, range(SLOTS))]).values():
-        line = partial(_line, process["owner"])
-        for first in range(0, process["lines"], AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, process["lines"]))
-            for key in cache.get_many([*map(line, numbers)]).values():
-                if key not in seen:
-                    seen.add(key)
-                    yield key
+        for key in _lines_of(process, cache):
+            if isinstance(key, str) and key not in seen:
+                seen.add(key)
+                yield key
+
+
+def _lines_of(process: Any, cache: BaseCache) -> Iterator[Any]:
+    match process:
+        case {"owner": str(owner), "lines": int(lines)}:
+            line = partial(_line, owner)
+            for first in range(0, lines, AT_ONCE):
+                numbers = range(first, min(first + AT_ONCE, lines))
+                yield from cache.get_many([*map(line, numbers)]).values()
+        case _:
+            logger.warning("The cache held something else than a list of unwritten sessions.")
 
 
 ledger = Ledger()
+# Before the queue has its own end registered, hence after that end.
+atexit.register(ledger.close)

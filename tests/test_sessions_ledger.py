@@ -1,0 +1,167 @@
+"""What the cache is told of unwritten sessions, so that those of a killed process are found."""
+
+import itertools
+
+import pytest
+from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
+
+from django_replicas.sessions import ledger as ledger_module
+from django_replicas.sessions.ledger import Ledger, unwritten
+
+from .session_sites import LOCMEM
+
+numbers = itertools.count()
+
+
+class Broken(LocMemCache):
+    """A cache that fails while the test says so."""
+
+    fails = False
+
+    def add(self, *args, **kwargs):
+        if self.fails:
+            raise OSError("no cache")
+        return super().add(*args, **kwargs)
+
+    def delete(self, *args, **kwargs):
+        if self.fails:
+            raise OSError("no cache")
+        return super().delete(*args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(settings):
+    backend = f"{__name__}.Broken"
+    location = f"ledger {next(numbers)}"
+    settings.CACHES = {"default": {**LOCMEM, "BACKEND": backend, "LOCATION": location}}
+
+
+@pytest.fixture
+def one_slot(monkeypatch):
+    monkeypatch.setattr(ledger_module, "SLOTS", 1)
+
+
+def test_a_line_is_used_again_when_everybody_has_released_it():
+    """Two saves of one session hold one line; a full list tells of no more."""
+    own = Ledger(lines=2)
+    first = own.hold("first", cache)
+    assert own.hold("first", cache) == first
+    assert own.hold("second", cache) != first
+    assert own.hold("third", cache) == {}
+    own.release("third")
+    own.release("first")
+    assert own.hold("third", cache) == {}
+    own.release("first")
+    assert own.hold("third", cache).keys() == first.keys()
+
+
+def test_the_ledger_tells_each_session_once():
+    """Also where two processes have saved it."""
+    for own in (Ledger(), Ledger()):
+        for key in ("one", "two"):
+            cache.set_many(own.hold(key, cache))
+    assert sorted(unwritten(cache)) == ["one", "two"]
+
+
+def test_a_ledger_without_a_slot_says_so(one_slot, caplog):
+    """Saves go on, and so does recovery by the next load."""
+    Ledger().hold("one", cache)
+    own = Ledger()
+    cache.set_many(own.hold("two", cache))
+    assert "No slot is left" in caplog.text
+    assert [*unwritten(cache)] == []
+
+
+@pytest.fixture
+def clock():
+    return [0.0]
+
+
+@pytest.fixture
+def own(clock):
+    return Ledger(clock=lambda: clock[0])
+
+
+def test_a_cache_that_forgot_is_told_again(own, clock):
+    """It may have been restarted; somebody else may have the slot by then."""
+    cache.set_many(own.hold("one", cache))
+    cache.clear()
+    cache.set_many(own.hold("one", cache))
+    assert [*unwritten(cache)] == []
+    clock[0] += 300
+    own.hold("one", cache)
+    assert [*unwritten(cache)] == ["one"]
+
+
+def test_a_slot_is_kept_while_it_is_told_again(one_slot, own, clock, caplog):
+    """A process has one; it does not need a second to go on."""
+    cache.set_many(own.hold("one", cache))
+    clock[0] += 300
+    own.hold("one", cache)
+    assert [*unwritten(cache)] == ["one"]
+    assert caplog.text == ""
+
+
+def test_a_cache_that_failed_is_told_later(own, clock, monkeypatch, caplog):
+    """Not a day later."""
+    monkeypatch.setattr(Broken, "fails", True)
+    lines = own.hold("one", cache)
+    assert "not told to the cache: OSError('no cache')" in caplog.text
+    monkeypatch.setattr(Broken, "fails", False)
+    cache.set_many(lines)
+    clock[0] += 300
+    own.hold("one", cache)
+    assert [*unwritten(cache)] == ["one"]
+
+
+def test_a_process_that_ends_well_gives_its_slot_back(one_slot, monkeypatch):
+    """Workers are replaced every hour; what ends with something unwritten keeps its slot."""
+    for _ in range(3):
+        own = Ledger()
+        cache.set_many(own.hold("one", cache))
+        own.close()
+        assert [*unwritten(cache)] == ["one"]
+        own.release("one")
+        own.close()
+        assert [*unwritten(cache)] == []
+
+
+def test_what_was_forked_leaves_the_slot_of_its_parent(own, monkeypatch):
+    """It ends before its parent does."""
+    cache.set_many(own.hold("one", cache))
+    own.release("one")
+    with monkeypatch.context() as child:
+        child.setattr(ledger_module.os, "getpid", lambda: -1)
+        own.close()
+    assert [*unwritten(cache)] == ["one"]
+
+
+def test_a_slot_that_cannot_be_given_back_is_left(own, monkeypatch):
+    """A process ends whatever its cache does."""
+    cache.set_many(own.hold("one", cache))
+    own.release("one")
+    monkeypatch.setattr(Broken, "fails", True)
+    own.close()
+    assert [*unwritten(cache)] == ["one"]
+
+
+@pytest.mark.parametrize("value", ["text", 5, {"owner": 1}, {"owner": "a", "lines": "many"}])
+def test_a_slot_with_something_else_is_passed_over(value, caplog):
+    """So is a line; what is in order beside them is found."""
+    cache.set(ledger_module._slot(0), value)
+    own = Ledger(lines=2)
+    cache.set_many(own.hold("one", cache))
+    (broken,) = own.hold("two", cache)
+    cache.set(broken, value)
+    assert set(unwritten(cache)) - {"text"} == {"one"}
+    assert "something else than a list of unwritten sessions" in caplog.text
+
+
+def test_a_forked_child_has_a_ledger_of_its_own(monkeypatch):
+    """Two processes must not write the same lines."""
+    own = Ledger()
+    (line,) = own.hold("one", cache)
+    monkeypatch.setattr(own, "_pid", -1)
+    (other,) = own.hold("one", cache)
+    assert line != other
