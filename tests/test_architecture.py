@@ -37,6 +37,7 @@ STOREYS = [
         "hangup",
         "positions",
         "sessions/queue",
+        "sessions/receipts",
         "sessions/versions",
         "topology",
     },

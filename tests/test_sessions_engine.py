@@ -15,18 +15,19 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, connections, models, transaction
 from django.db.models.signals import pre_save
+from django.test.utils import CaptureQueriesContext
 
 from django_replicas import unit_of_work
-from django_replicas.sessions import ledger as ledger_module
-from django_replicas.sessions import outcomes, write_behind
+from django_replicas.sessions import cells, outcomes, write_behind
 from django_replicas.sessions.cells import Cells, Kept, Shelf, unpacked
-from django_replicas.sessions.ledger import Ledger, ledger, unwritten
+from django_replicas.sessions.ledger import ledger
 from django_replicas.sessions.outcomes import Outcome
 from django_replicas.sessions.queue import Queue
+from django_replicas.sessions.receipts import Receipts
 from django_replicas.sessions.rows import Row
 from django_replicas.sessions.versions import UNKNOWN, version_of
 from django_replicas.sessions.write_behind import SessionStore
-from django_replicas.sessions.writing import Erase, Write
+from django_replicas.sessions.writing import Erase, Recall, Write
 from django_replicas.signals import session_write
 
 from .session_sites import LOCMEM
@@ -67,6 +68,30 @@ class FailingCache(LocMemCache):
     def delete(self, *args, **kwargs):
         self._fail("delete")
         return super().delete(*args, **kwargs)
+
+
+class CountingCache(LocMemCache):
+    """A cache that notes how it is asked, and for how many keys."""
+
+    def _note(self, name, keys=1):
+        self.asked.append((name, keys))
+
+    def get_many(self, keys, **kwargs):
+        self._note("get_many", len(keys))
+        return {key: value for key in keys if (value := super(CountingCache, self).get(key))}
+
+    def set_many(self, data, timeout):
+        self._note("set_many", len(data))
+        for key, value in data.items():
+            super().set(key, value, timeout)
+
+    def get(self, *args, **kwargs):
+        self._note("get")
+        return super().get(*args, **kwargs)
+
+    def add(self, *args, **kwargs):
+        self._note("add")
+        return super().add(*args, **kwargs)
 
 
 class Pausing(Queue):
@@ -167,6 +192,60 @@ def test_a_cache_that_refuses_in_silence_does_too(monkeypatch, calls):
     assert row(session.session_key) == {"number": 2}
 
 
+def test_a_cache_that_does_not_tell_what_it_refused(monkeypatch):
+    """Some backends return nothing at all where Django's return a list: they took everything."""
+    set_many = FailingCache.set_many
+
+    def set_many_and_be_silent(*arguments):
+        set_many(*arguments)
+
+    monkeypatch.setattr(FailingCache, "set_many", set_many_and_be_silent)
+    session = saved(1)
+    session["number"] = 2
+    session.save()
+    assert row(session.session_key) is None
+    assert outcomes.counts[Outcome.SYNCHRONOUS] == 0
+    session.flush()
+    assert load(session.session_key) == {}
+
+
+def test_what_each_call_asks_of_the_cache(settings, queue, monkeypatch):
+    """Django's engine in the cache asks twice to save or create, three times for a new key."""
+    settings.CACHES = {"default": {**LOCMEM, "BACKEND": f"{__name__}.CountingCache"}}
+    monkeypatch.setattr(CountingCache, "asked", [], raising=False)
+    session = saved()
+    queue.drain(1)
+
+    def asked(work):
+        CountingCache.asked.clear()
+        work()
+        return [*CountingCache.asked]
+
+    assert asked(lambda: load(session.session_key)) == [("get_many", 2)]
+    session["number"] = 2
+    assert asked(session.save) == [("get_many", 2), ("set_many", 2), ("get", 1)]
+    assert asked(SessionStore().create) == [("add", 1), ("set_many", 1)]
+    assert asked(session.cycle_key) == [("add", 1), ("set_many", 1), ("set_many", 2)]
+
+
+def test_what_a_request_saves_twice_is_written_once(monkeypatch):
+    """A log-in makes a new key, and then the middleware saves."""
+    now = [0.0]
+
+    def wait(condition, seconds):
+        now[0] += seconds
+
+    later = Queue(0, clock=lambda: now[0], wait=wait)
+    monkeypatch.setattr(write_behind, "get_queue", lambda: later)
+    session = saved(1)
+    assert later._take() is None
+    session["number"] = 2
+    session.save()
+    later.drain(1)
+    assert row(session.session_key) == {"number": 2}
+    assert later.counts["done"] == 1
+
+
 def test_a_log_out_without_a_cache_is_one_on_the_leader(fail, caplog):
     """The row goes at once; so does the old one at log-in."""
     session = saved()
@@ -178,6 +257,72 @@ def test_a_log_out_without_a_cache_is_one_on_the_leader(fail, caplog):
     session.flush()
     assert Session.objects.using("default").count() == 0
     assert "does not know that a session has ended" in caplog.text
+
+
+def test_a_log_out_that_the_cache_did_not_hear_of_is_told_it_later(fail, queue):
+    """A cache that answers again would still have the session."""
+    session = saved()
+    key = session.session_key
+    queue.drain(1)
+    fail(*EVERYTHING)
+    session.flush()
+    assert queue.drain(0.2) == 1
+    fail()
+    assert queue.drain(5) == 0
+    assert load(key) == {}
+    assert SessionStore(key).shelf.read(key) == Cells(is_dead=True)
+
+
+def test_a_save_that_the_cache_did_not_hear_of_is_not_hidden_by_an_older_one(fail, queue):
+    """What the cache has is in step with a receipt, and yet behind the database."""
+    session = saved(1)
+    queue.drain(1)
+    fail(*EVERYTHING)
+    session["number"] = 2
+    session.save()
+    assert queue.drain(0.2) == 1
+    fail()
+    assert queue.drain(5) == 0
+    assert load(session.session_key) == {"number": 2}
+
+
+def test_whoever_looks_after_an_old_state_does_not_write_it(fail, queue):
+    """The database has a newer one, of which the cache did not hear."""
+    session = saved(1)
+    key = session.session_key
+    queue.drain(1)
+    fail("set_many", "delete")
+    session["number"] = 2
+    session.save()
+    queue.cancel(f"recall {key}")
+    fail()
+    assert load(key) == {"number": 1}
+    queue.drain(5)
+    assert row(key) == {"number": 2}
+    assert load(key) == {"number": 2}
+
+
+def test_what_is_recalled_under_one_key(caplog):
+    """The newest save's order counts, and an end more than any save; a failure is told."""
+    older, newer, ended = (Recall(SessionStore, "key", version) for version in (1, 2, None))
+    assert newer.after(older) == older.after(newer) == newer
+    assert ended.after(newer) == newer.after(ended) == ended
+    newer.failed(OSError("no cache"), given_up=True)
+    assert "The cache may hold what a session no longer is: OSError('no cache')" in caplog.text
+
+
+def test_recalling_leaves_what_is_newer(queue):
+    """Somebody saved when the cache was back."""
+    session = saved(1)
+    Recall(SessionStore, session.session_key, session._version - 1)()
+    assert load(session.session_key) == {"number": 1}
+
+
+def test_a_cache_that_takes_nothing_is_asked_again(monkeypatch):
+    """Some clients answer for a second after a failure as if their server had nothing."""
+    monkeypatch.setattr(FailingCache, "refusing", frozenset({"set_many"}))
+    with pytest.raises(cells.CacheFailed, match="takes nothing"):
+        Recall(SessionStore, "a" * 32, 1)()
 
 
 def test_loading_without_a_cache_asks_the_leader(fail, queue):
@@ -281,6 +426,29 @@ def test_a_save_that_meets_a_log_out_takes_itself_back(monkeypatch, queue):
     assert row(session.session_key) is None
 
 
+def test_what_has_ended_stays_so_where_the_cache_cannot_delete(fail, queue, monkeypatch):
+    """A save is refused and a load finds nobody, though what they met cannot be removed."""
+    session = saved()
+    key, put = session.session_key, Shelf.put
+
+    def log_out_before(shelf, key, *arguments):
+        shelf.bury(key, 0, {})
+        put(shelf, key, *arguments)
+        fail("delete")
+
+    monkeypatch.setattr(Shelf, "put", log_out_before)
+    session["number"] = 2
+    with pytest.raises(UpdateError):
+        session.save()
+    assert load(key) == {}
+    fail()
+    cache.delete(session.cache_key)
+    fail("delete")
+    with pytest.raises(CreateError):
+        SessionStore(key).save(must_create=True)
+    assert row(key) is None
+
+
 def test_a_dead_session_in_the_cache_is_removed_when_it_is_met():
     """A process that was killed could not take its save back."""
     session = saved()
@@ -316,6 +484,40 @@ def test_what_another_process_left_unwritten_is_written_by_the_next_load(queue):
     assert row(session.session_key) == {"number": 1}
     assert load(session.session_key) == {"number": 1}
     assert len(queue) == 0
+
+
+def test_what_this_process_saw_written_is_not_asked_for_again(queue, monkeypatch):
+    """Until another process saves: its state is looked after as if it were unwritten."""
+    session = saved(1)
+    key = session.session_key
+    queue.drain(1)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(cells, "receipts", Receipts())
+        saved(2, key)
+        lost = queue.cancel(key)
+    assert load(key) == {"number": 2}
+    assert len(queue) == 1
+    queue.drain(1)
+    assert row(key) == {"number": 2}
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(cells, "receipts", Receipts())
+        lost()
+        saved(3, key)
+        queue.drain(1)
+    for expected in (1, 0):
+        load(key)
+        assert len(queue) == expected
+        with CaptureQueriesContext(connections["default"]) as asked:
+            queue.drain(1)
+        assert len(asked) == 0
+
+
+def test_receipts_are_bounded():
+    """The older half is forgotten whole."""
+    few = Receipts(4)
+    for number in range(1, 6):
+        few.note(str(number), number)
+    assert [few.known(str(number)) for number in range(1, 6)] == [0, 0, 3, 4, 5]
 
 
 def test_looking_after_it_comes_too_late_where_it_was_written(queue):
@@ -461,6 +663,55 @@ def test_a_leader_that_refuses_writes_for_a_while(leader_fails, queue):
     assert told[-1] == (Outcome.WRITTEN, False)
 
 
+def test_a_row_that_is_refused_is_tried_again(queue):
+    """What a model's columns demand is no other session under the same key."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON django_session "
+            "BEGIN SELECT RAISE(ABORT, 'not now'); END"
+        )
+    session = saved(1)
+    assert queue.drain(0.3) == 1
+    assert load(session.session_key) == {"number": 1}
+    with connections["default"].cursor() as cursor:
+        cursor.execute("DROP TRIGGER refuse")
+    assert queue.drain(5) == 0
+    assert row(session.session_key) == {"number": 1}
+
+
+def test_a_row_that_is_found_by_a_similar_key_is_not_loaded(queue):
+    """Logged out under one key, it would stay in the cache under the other."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("DROP TABLE django_session")
+        cursor.execute(
+            "CREATE TABLE django_session (session_key text COLLATE NOCASE PRIMARY KEY,"
+            " session_data text, expire_date datetime)"
+        )
+    session = saved(1)
+    queue.drain(1)
+    similar = SessionStore(session.session_key.upper())
+    assert (similar.load(), similar.session_key) == ({}, None)
+    assert load(session.session_key) == {"number": 1}
+
+
+def test_where_threads_commit_nothing_saves_wait(queue, monkeypatch):
+    """A connection that does not commit by itself leaves that to the request."""
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+    assert row(saved(1).session_key) == {"number": 1}
+    assert len(queue) == 0
+
+
+def test_a_refused_save_is_nobodys_to_remember(leader_fails, monkeypatch):
+    """Its caller heard of it; the ledger's lines are for what was reported to be saved."""
+    full = Queue(0, 0)
+    monkeypatch.setattr(write_behind, "get_queue", lambda: full)
+    leader_fails["fails"] = True
+    for number in range(3):
+        with pytest.raises(OperationalError):
+            saved(number)
+    assert ledger._held == {}
+
+
 def test_what_is_given_up_is_tried_again_by_the_next_load(leader_fails, monkeypatch, caplog):
     """The cache still has it, without its receipt."""
     impatient = Queue(0, patience=0)
@@ -532,7 +783,7 @@ def test_a_deletion_finds_what_is_being_inserted():
     row_ = Row(Session, "default", session.session_key)
     instance = session.instance_of(Kept({"number": 1}, 5))
     assert not row_.delete()
-    assert row_.insert(instance)
+    assert row_.insert(instance) is None
     row_.delete_what_is_being_inserted(instance)
     assert row(session.session_key) is None
 
@@ -555,6 +806,26 @@ def test_a_miss_may_be_answered_by_a_follower(settings, queue):
     cache.clear()
     with transaction.atomic():
         assert load(session.session_key) == {"number": 1}
+
+
+def test_what_a_follower_said_is_not_kept_for_long(settings, queue):
+    """It has replayed more by then."""
+    session = saved(1)
+    queue.drain(1)
+    copy = Session.objects.using("default").get()
+    for number in (0, 1):
+        copy.session_data = session.encode({"number": number})
+        for alias in ("replica1", "replica2"):
+            copy.save(using=alias)
+        if not number:
+            settings.REPLICAS = {
+                **settings.REPLICAS,
+                "SESSION_MISS": "follower",
+                "PIN_SECONDS": 0.001,
+            }
+            cache.clear()
+        with unit_of_work():
+            assert load(session.session_key) == {"number": number}
 
 
 def test_a_miss_passes_over_a_follower_that_fails(settings, queue, monkeypatch):
@@ -585,9 +856,9 @@ def test_a_suspicious_session_is_none(monkeypatch, caplog):
     assert "odd" in caplog.text
 
 
-@pytest.mark.parametrize("key", ["a b c d e f", "naïveté naïveté", "x" * 129, "nul\0nul\0nul", 12])
+@pytest.mark.parametrize("key", ["a b c d e f", "naïveté naïveté", "x" * 41, "nul\0nul\0nul", 12])
 def test_keys_of_the_wrong_shape(key):
-    """Nothing asks a cache or a database for them, which would raise."""
+    """Nothing asks a cache or a database for them, which would raise; nor can rows have them."""
     session = SessionStore(key)
     assert session.session_key is None
     assert session.load() == {}
@@ -725,63 +996,6 @@ def test_write_sessions_is_for_this_engine(settings):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
     with pytest.raises(CommandError, match="writes its sessions itself"):
         call_command("write_sessions")
-
-
-# The ledger
-
-
-def test_a_line_is_used_again_when_everybody_has_released_it():
-    """Two saves of one session hold one line; a full list tells of no more."""
-    own = Ledger(lines=2)
-    first = own.hold("first", cache)
-    assert own.hold("first", cache) == first
-    assert own.hold("second", cache) != first
-    assert own.hold("third", cache) == {}
-    own.release("third")
-    own.release("first")
-    assert own.hold("third", cache) == {}
-    own.release("first")
-    assert own.hold("third", cache).keys() == first.keys()
-
-
-def test_the_ledger_tells_each_session_once():
-    """Also where two processes have saved it."""
-    for own in (Ledger(), Ledger()):
-        for key in ("one", "two"):
-            cache.set_many(own.hold(key, cache))
-    assert sorted(unwritten(cache)) == ["one", "two"]
-
-
-def test_a_ledger_without_a_slot_says_so(monkeypatch, caplog):
-    """Saves go on, and so does recovery by the next load."""
-    monkeypatch.setattr(ledger_module, "SLOTS", 1)
-    Ledger().hold("one", cache)
-    own = Ledger()
-    cache.set_many(own.hold("two", cache))
-    assert "No slot is left" in caplog.text
-    assert [*unwritten(cache)] == []
-
-
-def test_the_ledger_is_published_anew_each_day():
-    """A cache forgets."""
-    now = [0.0]
-    own = Ledger(clock=lambda: now[0])
-    cache.set_many(own.hold("one", cache))
-    cache.clear()
-    cache.set_many(own.hold("one", cache))
-    assert [*unwritten(cache)] == []
-    now[0] += 24 * 60 * 60
-    own.hold("one", cache)
-    assert [*unwritten(cache)] == ["one"]
-
-
-def test_a_forked_child_has_a_ledger_of_its_own(monkeypatch):
-    """Two processes must not write the same lines."""
-    own = Ledger()
-    (line,) = own.hold("one", cache)
-    monkeypatch.setattr(own, "_pid", -1)
-    (other,) = own.hold("one", cache)
-    assert line != other
 
 
 def test_the_queue_of_the_settings(settings):

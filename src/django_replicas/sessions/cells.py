@@ -1,4 +1,4 @@
-"""What the cache holds of one session, in three cells that are always asked for together.
+"""What the cache holds of one session, in three cells.
 
 The data, with its version; a tombstone, while the session must not come back; and a receipt, the
 version that the database is known to have. Each cell has one kind of writer, because Django's
@@ -7,12 +7,13 @@ the receipt. Data without its receipt is unwritten.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core.cache import BaseCache
+
+from .receipts import receipts
 
 logger = logging.getLogger("django.contrib.sessions")
 
@@ -77,13 +78,15 @@ class Shelf:
     def receipt_key(self, key: str) -> str:
         return f"done.{self._prefix}{key}"
 
-    def read(self, key: str) -> Cells:
-        """Return the three cells, asked for in one call; data that nobody can read is removed."""
-        data, tombstone, receipt = keys = (
-            self.data_key(key),
-            self.tombstone_key(key),
-            self.receipt_key(key),
-        )
+    def read(self, key: str, *, trusting: bool = False) -> Cells:
+        """Return the cells, asked for in one call; data that nobody can read is removed.
+
+        *Trusting* is whoever can do with the receipt that this process saw last, if it saw one.
+        """
+        data, tombstone = keys = [self.data_key(key), self.tombstone_key(key)]
+        receipt = receipts.known(data) if trusting else 0
+        if not receipt:
+            keys = [*keys, self.receipt_key(key)]
         try:
             found = self._cache.get_many(keys)
         except Exception:
@@ -92,10 +95,12 @@ class Shelf:
         if kept is None and data in found:
             logger.warning("The cache held something else than a session; it is read anew.")
             self._cache.delete(data)
-        written = found.get(receipt)
+        written = receipt or found.get(self.receipt_key(key))
+        if kept is not None and kept.version == written:
+            receipts.note(data, written)
         return Cells(kept, tombstone in found, written if isinstance(written, int) else 0)
 
-    def _read_apart(self, keys: tuple[str, str, str]) -> dict[str, Any]:
+    def _read_apart(self, keys: list[str]) -> dict[str, Any]:
         """Tell data that cannot be unpickled, which is removed, from a cache that fails."""
         data, *others = keys
         found: dict[str, Any] = self._cache.get_many(others)
@@ -110,10 +115,10 @@ class Shelf:
     def is_dead(self, key: str) -> bool:
         return self._cache.get(self.tombstone_key(key)) is not None
 
-    def put(self, key: str, kept: Kept, seconds: float, beside: Mapping[str, str]) -> None:
+    def put(self, key: str, kept: Kept, seconds: float, beside: dict[str, str]) -> None:
         """Keep the session's data, and *beside* it in the same call what the ledger has to say."""
         name = self.data_key(key)
-        if name in self._cache.set_many({name: kept.packed(), **beside}, seconds):
+        if not self._takes({name: kept.packed(), **beside}, name, seconds):
             raise CacheFailed("The cache refused a session.")
 
     def add(self, key: str, kept: Kept, seconds: float) -> bool:
@@ -122,14 +127,28 @@ class Shelf:
 
     def confirm(self, key: str, version: int, seconds: float) -> None:
         """Leave the receipt: the database has this version."""
+        receipts.note(self.data_key(key), version)
         self._cache.set(self.receipt_key(key), version, seconds)
 
-    def bury(self, key: str, seconds: float, beside: Mapping[str, str]) -> None:
+    def bury(self, key: str, seconds: float, beside: dict[str, str]) -> None:
         """Keep the session from coming back for longer than anything of it can last."""
         name = self.tombstone_key(key)
         lasting = max(seconds, settings.SESSION_COOKIE_AGE, DAY) + DAY
-        if name in self._cache.set_many({name: 1, **beside}, lasting):
+        if not self._takes({name: 1, **beside}, name, lasting):
             raise CacheFailed("The cache refused a tombstone.")
+
+    def _takes(self, values: dict[str, Any], name: str, seconds: float) -> bool:
+        # Django's own backends return what was refused; there are others that return nothing.
+        return name not in (self._cache.set_many(values, seconds) or ())
+
+    def prove(self, key: str) -> None:
+        """Raise unless the cache takes something.
+
+        Some clients answer for a second after a failure as if their server had nothing.
+        """
+        name = f"here.{self._prefix}{key}"
+        if not self._takes({name: 1}, name, 1):
+            raise CacheFailed("The cache takes nothing.")
 
     def clear(self, key: str) -> None:
         """Remove the data and the receipt; a tombstone stays."""

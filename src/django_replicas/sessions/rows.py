@@ -24,14 +24,17 @@ class Row:
         rows.update(expire_date=F("expire_date"))
         return rows.first()
 
-    def insert(self, instance: AbstractBaseSession) -> bool:
-        """Make the row; tell whether there was none, having waited for whoever was making it."""
+    def insert(self, instance: AbstractBaseSession) -> IntegrityError | None:
+        """Make the row, having waited for whoever was making it; return what was said against it.
+
+        That is that the row is there, or whatever else a model's columns demand.
+        """
         try:
             with transaction.atomic(using=self.alias):
                 instance.save(force_insert=True, using=self.alias)
-        except IntegrityError:
-            return False
-        return True
+        except IntegrityError as error:
+            return error
+        return None
 
     def update(self, instance: AbstractBaseSession) -> None:
         instance.save(force_update=True, using=self.alias)

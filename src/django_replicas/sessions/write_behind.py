@@ -30,10 +30,13 @@ from .cells import PREFIX, CacheFailed, Cells, Kept, Shelf
 from .ledger import ledger
 from .outcomes import Outcome, tell
 from .queue import Queue
-from .writing import Erase, Write
+from .writing import Erase, Recall, Write
 
 logger = logging.getLogger("django.contrib.sessions")
 
+# A log-in saves twice in one request: one write is enough, and until then no thread takes the
+# processor from the request.
+SECONDS_TOGETHER = 0.05
 # So long has the process that saved a session to write it, before another one looks after it.
 SECONDS_TO_RECOVERY = 3.0
 PRINTABLE_KEY = frozenset(map(chr, range(33, 127)))
@@ -41,11 +44,11 @@ LONGEST_KEY = 128
 
 
 @cache
-def _queue(workers: int, limit: int) -> Queue[Write | Erase]:
+def _queue(workers: int, limit: int) -> Queue[Any]:
     return Queue(workers, limit)
 
 
-def get_queue() -> Queue[Write | Erase]:
+def get_queue() -> Queue[Any]:
     """Return the queue of this process."""
     config = get_config()
     return _queue(config.write_behind_workers, config.write_behind_limit)
@@ -81,6 +84,7 @@ class SessionStore(CachedDBStore):
         self._version = versions.UNKNOWN
         self._born = 0
         self._is_copy = False
+        self._nobodys_key: str | None = None
 
     # What the queue asks
 
@@ -115,7 +119,7 @@ class SessionStore(CachedDBStore):
         key = self.session_key
         if key is None:
             return {}
-        cells = self._read(key)
+        cells = self._read(key, trusting=True)
         if cells is not None and cells.is_dead:
             return self._end_of(key, cells)
         if cells is None or cells.kept is None:
@@ -128,7 +132,7 @@ class SessionStore(CachedDBStore):
 
     def _end_of(self, key: str, cells: Cells) -> dict[str, Any]:
         if cells.kept is not None:
-            self.shelf.clear(key)
+            self._take_back(key)
         self._session_key = None
         return {}
 
@@ -143,21 +147,26 @@ class SessionStore(CachedDBStore):
     def _refill(self, key: str, row: AbstractBaseSession, data: dict[str, Any]) -> bool:
         """Have the cache hold what the database has; tell whether the session still lives."""
         kept = Kept(data, self._version, refill=True)
+        seconds: float = self.get_expiry_age(expiry=row.expire_date)
+        if row._state.db != self.leader:
+            # A follower does not stay as old as it is; what it said must not either.
+            replica_set = get_config().topology.by_leader[self.leader]
+            seconds = min(seconds, replica_set.pin_seconds)
         try:
-            self.shelf.add(key, kept, self.get_expiry_age(expiry=row.expire_date))
+            self.shelf.add(key, kept, seconds)
             if not self.shelf.is_dead(key):
                 return True
-            self.shelf.clear(key)
         except Exception:  # Each cache raises what its driver raises.
             self._complain()
             return True
+        self._take_back(key)
         self._session_key = None
         return False
 
     def _get_session_from_db(self) -> AbstractBaseSession | None:
         for alias in self._aliases_to_read():
             try:
-                return self.model.objects.using(alias).get(
+                row = self.model.objects.using(alias).get(
                     session_key=self.session_key, expire_date__gt=timezone.now()
                 )
             except self.model.DoesNotExist:
@@ -168,6 +177,10 @@ class SessionStore(CachedDBStore):
             except DatabaseError:
                 if alias == self.leader:
                     raise
+            else:
+                # Some databases find ABC by abc. Caches do not, and would keep both.
+                if row.session_key == self.session_key:
+                    return row
         self._session_key = None
         return None
 
@@ -205,30 +218,34 @@ class SessionStore(CachedDBStore):
         job = self._job(key, data, self._born)
         line = ledger.hold(key, self._cache)
         try:
-            if not self.shelf.add(key, Kept(data, self._version, self._born), self._age()):
-                self._meet_another(key)
-            if self.shelf.is_dead(key):
-                self.shelf.clear(key)
-                raise CreateError
-            for name, value in line.items():
-                self._cache.set(name, value, self._age())
-        except CreateError:
-            ledger.release(key)
-            raise
+            is_first = self._is_first(key, Kept(data, self._version, self._born))
+            if is_first and line:
+                self._cache.set_many(line, self._age())
         except Exception:  # Each cache raises what its driver raises.
             self._complain()
-            job = replace(job, by_force=True)
-            self._write_now(job, CreateError)
+            self._write_now(replace(job, by_force=True), CreateError)
             return
+        if not is_first:
+            ledger.release(key)
+            raise CreateError
         self._hand_over(job, CreateError)
 
-    def _meet_another(self, key: str) -> None:
-        """Raise for a key that is taken, or for a cache that takes nothing."""
-        cells = self.shelf.read(key)
-        raise CacheFailed if cells.kept is None and not cells.is_dead else CreateError
+    def _is_first(self, key: str, kept: Kept) -> bool:
+        """Put what the session begins with into the cache; tell whether nobody had the key."""
+        if not self.shelf.add(key, kept, self._age()):
+            cells = self.shelf.read(key)
+            if cells.kept is None and not cells.is_dead:
+                raise CacheFailed("The cache takes nothing.")
+            return False
+        if key == self._nobodys_key:
+            self._nobodys_key = None
+        elif self.shelf.is_dead(key):
+            self._take_back(key)
+            return False
+        return True
 
     def _go_on(self, key: str, data: dict[str, Any]) -> None:
-        cells = self._read(key) or Cells()
+        cells = self._read(key, trusting=True) or Cells()
         if cells.is_dead:
             raise UpdateError
         kept = cells.kept
@@ -238,28 +255,32 @@ class SessionStore(CachedDBStore):
         line = ledger.hold(key, self._cache)
         try:
             self.shelf.put(key, Kept(data, self._version, born), self._age(), line)
-            if self.shelf.is_dead(key):
-                self.shelf.clear(key)
-                raise UpdateError
-        except UpdateError:
-            ledger.release(key)
-            raise
+            is_dead = self.shelf.is_dead(key)
         except Exception:  # Each cache raises what its driver raises.
             self._complain()
-            self._remove_what_is_older(key)
+            self._take_back(key)
+            self._recall(key, self._version)
             self._write_now(replace(job, by_force=True), UpdateError)
             return
+        if is_dead:
+            ledger.release(key)
+            self._take_back(key)
+            raise UpdateError
         if kept is None or self._age() <= 0:
             # Nobody but the leader knows whether it is still there, or will know that it is over.
             self._write_now(job, UpdateError)
         else:
             self._hand_over(job, UpdateError)
 
-    def _remove_what_is_older(self, key: str) -> None:
+    def _take_back(self, key: str) -> None:
         try:
             self.shelf.clear(key)
         except Exception:  # A cache that fails, fails twice.
             logger.warning("The cache may hold an older state of a session.", exc_info=True)
+
+    def _recall(self, key: str, version: int | None = None) -> None:
+        """Have the cache lose, when it is back, what is older, or without a version everything."""
+        get_queue().submit(f"recall {key}", Recall(type(self), key, version), SECONDS_TO_RECOVERY)
 
     def _job(self, key: str, data: dict[str, Any], born: int) -> Write:
         # Made now: data that cannot be stored raises before anything is kept, and what the request
@@ -268,12 +289,18 @@ class SessionStore(CachedDBStore):
         return Write(type(self), key, self._version, born, snapshot, holds=1)
 
     def _hand_over(self, job: Write, refusal: type[Exception]) -> None:
-        if self._is_synchronous() or not get_queue().submit(job.key, job):
+        if self._is_synchronous() or not get_queue().submit(job.key, job, SECONDS_TOGETHER):
             self._write_now(job, refusal)
 
     def _write_now(self, job: Write, refusal: type[Exception]) -> None:
         tell(type(self), Outcome.SYNCHRONOUS, job.key)
-        if job() is not Outcome.WRITTEN:
+        try:
+            outcome = job()
+        except Exception:
+            # The caller hears that it is not saved; nobody else has to remember it.
+            ledger.release(job.key, job.holds)
+            raise
+        if outcome is not Outcome.WRITTEN:
             raise refusal
 
     def _is_synchronous(self) -> bool:
@@ -281,6 +308,8 @@ class SessionStore(CachedDBStore):
         return (
             get_config().write_behind == "sync"
             or has_open_transaction(connection)
+            # What a thread writes there is never committed.
+            or not connection.settings_dict["AUTOCOMMIT"]
             # Every connection to such a database has another one.
             or getattr(connection, "is_in_memory_db", bool)()
         )
@@ -322,7 +351,8 @@ class SessionStore(CachedDBStore):
             return
         has_tombstone = self._bury(key)
         behind = has_tombstone and not self._is_synchronous()
-        if not (behind and get_queue().submit(key, Erase(type(self), key, holds=1))):
+        erasure = Erase(type(self), key, holds=1)
+        if not (behind and get_queue().submit(key, erasure, SECONDS_TOGETHER)):
             self._erase(key)
 
     def _erase(self, key: str) -> None:
@@ -341,26 +371,27 @@ class SessionStore(CachedDBStore):
             self.shelf.bury(key, expiry, line)
         except Exception:  # Each cache raises what its driver raises.
             logger.exception("The cache does not know that a session has ended (%s)", self._cache)
+            self._recall(key)
             return False
         return True
 
     # Keys
 
     def _validate_session_key(self, key: Any) -> bool:
-        return (
-            isinstance(key, str) and 8 <= len(key) <= LONGEST_KEY and PRINTABLE_KEY.issuperset(key)
-        )
+        longest = self.model._meta.pk.max_length or LONGEST_KEY
+        return isinstance(key, str) and 8 <= len(key) <= longest and PRINTABLE_KEY.issuperset(key)
 
     def _get_new_session_key(self) -> str:
         # Nobody can have this one; whether that is so is decided in the cache when it is saved.
-        return get_random_string(32, VALID_KEY_CHARS)
+        self._nobodys_key = get_random_string(32, VALID_KEY_CHARS)
+        return self._nobodys_key
 
     # The cache
 
-    def _read(self, key: str) -> Cells | None:
+    def _read(self, key: str, *, trusting: bool = False) -> Cells | None:
         """Return what the cache holds, None where it fails."""
         try:
-            return self.shelf.read(key)
+            return self.shelf.read(key, trusting=trusting)
         except Exception:  # Each cache raises what its driver raises.
             logger.exception("Error loading from cache (%s)", self._cache)
             return None

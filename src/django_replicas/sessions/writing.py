@@ -107,13 +107,15 @@ class Write:
     def _write_snapshot(self, store: Store, snapshot: AbstractBaseSession) -> None:
         row = Row(store.model, store.leader, self.key)
         with transaction.atomic(using=store.leader):
-            stored = row.lock()
-            is_made = stored is None and self.born != 0 and row.insert(snapshot)
-            if stored is None and not is_made:
-                stored = row.lock()
+            stored, refusal = row.lock(), None
+            if stored is None and self.born:
+                refusal = row.insert(snapshot)
+                stored = row.lock() if refusal else None
             cells = _read(store, self.key)
-            if cells.is_dead or (stored is None and not is_made):
+            if cells.is_dead or (stored is None and not self.born):
                 raise _Ended
+            if stored is None and refusal is not None:
+                raise refusal
             written = self.version if stored is None else self._version_in(stored)
             newest, version = self._newest(store, snapshot, cells, written)
             if newest is not None:
@@ -133,26 +135,61 @@ class Write:
 
         What the cache holds comes last whatever its version, if this job brings it: two saves at
         the same moment may have reached the cache in the other order than they took their versions.
+        Whoever only looks at the cache does not know that: it may have missed a save by force.
         """
         kept = cells.kept
         is_lost = kept is None or kept.refill or self.by_force
         if kept is not None and not is_lost and kept.version != self.version:
             is_newer = kept.version > written
             return (store.instance_of(kept), kept.version) if is_newer else (None, written)
-        has_changed = self.version > written if is_lost else self.version != written
+        is_last = not is_lost and self.snapshot is not None
+        has_changed = self.version != written if is_last else self.version > written
         return (snapshot, self.version) if has_changed else (None, written)
 
     def _confirm_with_commit(
         self, store: Store, cells: Cells, snapshot: AbstractBaseSession, version: int
     ) -> None:
         def confirm() -> None:
-            if cells.kept is not None and cells.kept.refill and cells.kept.version < version:
-                # It came from the row as it was before; whoever loads it now gets the new one.
+            kept = cells.kept
+            may_be_old = kept is not None and (kept.refill or self.snapshot is None)
+            if kept is not None and may_be_old and kept.version < version:
+                # Whoever loads it now gets the new one, from the row.
                 store.shelf.clear(self.key)
             else:
                 store.shelf.confirm(self.key, version, store.seconds_left(snapshot))
 
         transaction.on_commit(partial(_forgive, confirm), using=store.leader)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Takes from a cache that failed what it must not give to anybody when it is back.
+
+    That is a state older than *version*; without one, whatever it has of a session that has ended.
+    """
+
+    stores: Any
+    key: str
+    version: int | None = None
+
+    def after(self, earlier: "Recall") -> "Recall":
+        versions = [each.version for each in (self, earlier) if each.version is not None]
+        return replace(self, version=max(versions) if len(versions) == 2 else None)
+
+    def failed(self, error: Exception, *, given_up: bool) -> None:
+        level = logging.ERROR if given_up else logging.INFO
+        logger.log(level, "The cache may hold what a session no longer is: %r", error)
+
+    def __call__(self) -> None:
+        shelf = self.stores(self.key).shelf
+        if self.version is None:
+            shelf.bury(self.key, 0, {})
+            shelf.clear(self.key)
+            return
+        shelf.prove(self.key)
+        kept = shelf.read(self.key).kept
+        if kept is not None and kept.version < self.version:
+            shelf.clear(self.key)
 
 
 @dataclass(frozen=True)
