@@ -11,7 +11,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -41,8 +41,11 @@ ENGINES = {
 }
 AWAY = (0, 20, 100)
 OPERATIONS = ("save", "create", "cycle_key", "load", "log out")
+CACHE_OPERATIONS = ("one cache operation", "the same for two keys")
 CALLS = 3
 BURST = 10_000
+# As long as the key of a session.
+NOTHING = "nothing of that many letters is in the cache"
 # What a hand-over to a thread may take, on a machine that does something else at the same time.
 HAND_OVER = 0.0003
 
@@ -67,7 +70,10 @@ def prepare(site: Site, contender: Contender, folder: Path) -> Answers:
         "migrate": partial(call_command, "migrate", verbosity=0),
         "settle": partial(settle, store),
         "burst": partial(burst, store),
-        "one cache operation": time_cache,
+        "one cache operation": partial(time_cache, lambda: cache.get(NOTHING)),
+        "the same for two keys": partial(
+            time_cache, lambda: cache.get_many([NOTHING, NOTHING[1:]])
+        ),
     }
 
 
@@ -106,11 +112,12 @@ def _work(store: Any, session: Any, operation: str, number: int) -> Any:
     return session.cycle_key if operation == "cycle_key" else session.flush
 
 
-def time_cache(number: int) -> list[float]:
+def time_cache(work: Callable[[], Any], number: int) -> list[float]:
     seconds = []
     for _ in range(number):
+        time.sleep(0.02)  # As before every other call, see ``settle``.
         began = time.perf_counter()
-        cache.get("nothing")
+        work()
         seconds.append(time.perf_counter() - began)
     return seconds
 
@@ -118,10 +125,11 @@ def time_cache(number: int) -> list[float]:
 def settle(store: Any) -> int:
     """Let the queue end its work, so that nobody else is disturbed by it."""
     connections["default"].ensure_connection()
-    if store.__module__ != ENGINES[OURS.name]:
-        return 0
-    left: int = import_string(f"{store.__module__}.drain")(60)
-    # The thread that did the last of it still has to close its connections.
+    is_ours = store.__module__ == ENGINES[OURS.name]
+    left: int = import_string(f"{store.__module__}.drain")(60) if is_ours else 0
+    # The thread that did the last of it still has to close its connections, of which nobody hears;
+    # where that takes longer, the next call is measured too slow, never too fast. Everybody waits,
+    # because what a processor did a moment ago it does several times as fast.
     time.sleep(0.02)
     return left
 
@@ -179,7 +187,7 @@ def measure_at(away: int, site: Site, rounds: int) -> dict[tuple[int, str, str],
             process.ask("settle")
         for _ in range(rounds):
             for name, process in asked.items():
-                for operation in (*OPERATIONS, "one cache operation"):
+                for operation in (*OPERATIONS, *CACHE_OPERATIONS):
                     taken = process.ask(operation, CALLS)
                     seconds.setdefault((away, operation, name), []).extend(taken)
                 process.ask("settle")
@@ -189,7 +197,7 @@ def measure_at(away: int, site: Site, rounds: int) -> dict[tuple[int, str, str],
 def report(medians: dict[tuple[int, str, str], float], crowd: dict[str, int]) -> int:
     print(", ".join(f"{name}: {value}" for name, value in facts().items()))
     print(f"\n{'milliseconds, medians':<24}{'away':>6}" + "".join(f"{n:>14}" for n in ENGINES))
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *CACHE_OPERATIONS):
         for away in AWAY:
             row = "".join(f"{medians[away, operation, name] * 1000:>14.2f}" for name in ENGINES)
             print(f"{operation:<24}{away:>6}{row}")
@@ -208,7 +216,10 @@ def targets(medians: dict[tuple[int, str, str], float], crowd: dict[str, int]) -
         limit = by_cache + one + HAND_OVER
         found.append(_at_most(f"{operation} waits no longer than the cache's", far, limit))
     loads = [medians[100, "load", name] for name in (OURS.name, CACHED_DB.name)]
-    found.append(_at_most("load costs what cached_db's does", loads[0], loads[1] + one / 2))
+    one_key = medians[100, "the same for two keys", OURS.name] - one
+    found.append(
+        _at_most("load costs what cached_db's does and a key", loads[0], loads[1] + one_key)
+    )
     out = medians[100, "log out", OURS.name]
     found.append(_at_most("log out waits for the leader once", out, 0.150))
     lost = crowd["saved"] - crowd["in the database"]

@@ -37,11 +37,13 @@ class Servers:
         self._is_migrated = False
 
     def close(self):
+        if self._is_migrated:
+            self.cluster.followers[0].resume_replay()
         self._undo.close()
 
     @contextmanager
     def in_place(self):
-        """Have them in the place of the tests' own, the standby as it was before the test."""
+        """Have them in the place of the tests' own; the standby has replayed no session of any."""
         backend = "django.core.cache.backends.memcached.PyMemcacheCache"
         caches = {"default": {"BACKEND": backend, "LOCATION": self.memcached.location}}
         # Another limit is another queue, whose threads know these databases and no others.
@@ -50,14 +52,12 @@ class Servers:
             databases_in_place(self.databases),
             override_settings(CACHES=caches, REPLICAS=replicas),
         ):
-            if not self._is_migrated:
+            if self._is_migrated:
+                self.cluster.leader.execute("TRUNCATE django_session")
+            else:
                 call_command("migrate", verbosity=0)
+                self.cluster.wait_for_replay()
+                self.cluster.followers[0].pause_replay()
                 self._is_migrated = True
-            self.cluster.leader.execute("TRUNCATE django_session")
-            self.cluster.wait_for_replay()
-            self.cluster.followers[0].pause_replay()
-            try:
-                yield self
-                assert drain(10) == 0
-            finally:
-                self.cluster.followers[0].resume_replay()
+            yield self
+            assert drain(10) == 0

@@ -5,6 +5,7 @@
 """
 
 import sessions_tests.tests as djangos
+from django.conf import settings
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from django_replicas.sessions.write_behind import SessionStore, drain
@@ -36,6 +37,8 @@ class OfCustomModel(djangos.CustomDatabaseSessionTests):
 
 class WithThreads(djangos.SessionTestsMixin, TransactionTestCase):
     backend = SessionStore
+    # What is migrated is not migrated again after each test.
+    available_apps = settings.INSTALLED_APPS
 
     def tearDown(self):
         assert drain(10) == 0

@@ -18,9 +18,10 @@ from servers.distance import Distance
 from servers.memcached import Memcached
 from servers.postgres import Cluster
 
+OURS, THEIRS = "django-replicas", "django-distributed 0.3"
 ENGINES = {
-    "django-replicas": ("django_replicas.sessions.write_behind", ["django_replicas"]),
-    "django-distributed 0.3": ("django_distributed.session_engine", []),
+    OURS: ("django_replicas.sessions.write_behind", ["django_replicas"]),
+    THEIRS: ("django_distributed.session_engine", []),
     "cached_db": ("django.contrib.sessions.backends.cached_db", []),
 }
 # As servers/postgres_home.py configures it.

@@ -8,6 +8,8 @@ from collections import Counter
 
 from servers.waiting import wait_until
 
+from .driver import OURS
+
 COUNTED = (
     "read old data",
     "older over newer",
@@ -33,6 +35,7 @@ class User:
 
     def pause(self):
         """Wait for less than a round trip to the leader, or for more."""
+        # What is tried is the moment itself: there is nothing that one could wait for instead.
         time.sleep(self.chance.choice([0, 0.3, 0.8, 1.5, 2.5]) * self.site.round_trip)
 
     def begin(self):
@@ -174,6 +177,7 @@ def run(site, play, *, users, rounds, seed, end="exit", during=None, judges_read
         for process in list(site.processes):
             threads_now = (process.ask("count_threads") or {}).get("threads", 0)
             counts["threads"] = max(counts["threads"], threads_now)
+        # The processes are asked again and again, which must not take the users' processor.
         time.sleep(0.02)
     if during:
         beside.close()
@@ -193,7 +197,7 @@ def _judge(site, cast, counts, end):
         except TimeoutError:
             counts["connections open"] += site.connections()
         site.end_all(end)
-    if site.engine == "django-replicas":
+    if site.engine == OURS:
         site.manage("write_sessions")
     rows = site.rows()
     for user in cast:

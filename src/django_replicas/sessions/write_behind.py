@@ -251,10 +251,10 @@ class SessionStore(CachedDBStore):
         kept = cells.kept
         born = self._born if kept is None else cells.born
         self._version = versions.next_version(max(self._version, kept.version if kept else 0))
-        job = self._job(key, data, born)
+        job, age = self._job(key, data, born), self._age()
         line = ledger.hold(key, self._cache)
         try:
-            self.shelf.put(key, Kept(data, self._version, born), self._age(), line)
+            self.shelf.put(key, Kept(data, self._version, born), age, line)
             is_dead = self.shelf.is_dead(key)
         except Exception:  # Each cache raises what its driver raises.
             self._complain()
@@ -266,7 +266,7 @@ class SessionStore(CachedDBStore):
             ledger.release(key)
             self._take_back(key)
             raise UpdateError
-        if kept is None or self._age() <= 0:
+        if kept is None or age <= 0:
             # Nobody but the leader knows whether it is still there, or will know that it is over.
             self._write_now(job, UpdateError)
         else:
