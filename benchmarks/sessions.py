@@ -24,6 +24,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connections
 from django.utils.module_loading import import_string
 
+from django_replicas.sessions.process import drain, get_queue
 from servers.distance import Distance
 from servers.memcached import Memcached
 from servers.postgres import Cluster
@@ -126,7 +127,7 @@ def settle(store: Any) -> int:
     """Let the queue end its work, so that nobody else is disturbed by it."""
     connections["default"].ensure_connection()
     is_ours = store.__module__ == ENGINES[OURS.name]
-    left: int = import_string(f"{store.__module__}.drain")(60) if is_ours else 0
+    left: int = drain(60) if is_ours else 0
     # The thread that did the last of it still has to close its connections, of which nobody hears;
     # where that takes longer, the next call is measured too slow, never too fast. Everybody waits,
     # because what a processor did a moment ago it does several times as fast.
@@ -136,7 +137,7 @@ def settle(store: Any) -> int:
 
 def burst(store: Any) -> dict[str, int]:
     """Save ten thousand sessions; tell what became of them, and what they cost."""
-    queue = import_string(f"{ENGINES[OURS.name]}.get_queue")()
+    queue = get_queue()
     connections.close_all()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {"saved": 0, "refused": 0, "most threads": 0}

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from django.core.management import call_command
 from django.test import override_settings
 
-from django_replicas.sessions.write_behind import drain
+from django_replicas.sessions.process import drain
 from servers.memcached import Memcached
 from servers.postgres import Cluster
 

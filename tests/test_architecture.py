@@ -54,7 +54,7 @@ STOREYS = [
     {"integrations/__init__", "knowledge", "lag", "readers", "session_keys"},
     {"backends/__init__", "backends/balanced/__init__", "refusals"},
     {"backends/balanced/creation", "backends/balanced/facts", "backends/balanced/pools", "outages"},
-    {"cache/endpoint", "sessions/ledger", "signals"},
+    {"cache/endpoint", "sessions/ledger", "sessions/process", "signals"},
     {"peers"},
     {"own_connections"},
     {"backends/balanced/engines"},

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from django_replicas import unit_of_work
-from django_replicas.sessions.write_behind import drain
+from django_replicas.sessions.process import drain
 
 from .session_sites import Servers, files
 

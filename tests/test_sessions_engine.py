@@ -1,7 +1,6 @@
 """What the contract does not reach: caches that fail, keys that are taken, writes that meet."""
 
 import itertools
-from importlib import import_module
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -996,13 +995,6 @@ def test_write_sessions_is_for_this_engine(settings):
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
     with pytest.raises(CommandError, match="writes its sessions itself"):
         call_command("write_sessions")
-
-
-def test_the_queue_of_the_settings(settings):
-    """One for all with the same bounds; ``drain`` asks it."""
-    module = import_module("django_replicas.sessions.write_behind")
-    assert module._queue(4, 1000) is module._queue(4, 1000)
-    assert module.drain(0) == 0
 
 
 def test_a_session_is_created_from_an_event_loop():

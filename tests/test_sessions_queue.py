@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 from django.db import connections, transaction
 
+from django_replicas.sessions import process
 from django_replicas.sessions import queue as queue_module
 from django_replicas.sessions.queue import Queue, close_connections
 from servers.waiting import wait_until
@@ -343,6 +344,7 @@ def test_a_forked_child_has_an_empty_queue_and_threads_of_its_own(clock):
 import os, sys
 import django
 django.setup()
+from django_replicas.sessions import process
 from django_replicas.sessions import queue as queue_module
 from django_replicas.sessions.queue import Queue, close_connections
 from tests.test_sessions_queue import Noted
@@ -416,6 +418,25 @@ def run(script):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def test_the_queue_of_the_settings():
+    """One for all with the same bounds; ``drain`` asks it."""
+    assert process.get_queue() is process._queue(4, 1000)
+    assert process.drain(0) == 0
+
+
+def test_servers_can_be_told_to_drain_before_there_are_applications():
+    """Their settings are read first, and so is what wraps Django's own application."""
+    script = """
+from django.apps import apps
+from django_replicas.sessions.process import drain
+assert not apps.ready
+import django
+django.setup()
+assert drain(1) == 0
+"""
+    assert run(script) == (0, "", "")
 
 
 def test_the_hooks_of_a_process_reach_a_queue_that_there_is(clock, caplog, monkeypatch):

@@ -8,7 +8,8 @@ import sessions_tests.tests as djangos
 from django.conf import settings
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from django_replicas.sessions.write_behind import SessionStore, drain
+from django_replicas.sessions.process import drain
+from django_replicas.sessions.write_behind import SessionStore
 from tests.django_sessions.engines import SessionStore as CustomStore
 
 

@@ -7,7 +7,6 @@ promised, and what is not where a cache dies, is in the documentation.
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -29,7 +28,7 @@ from . import versions
 from .cells import PREFIX, CacheFailed, Cells, Kept, Shelf
 from .ledger import ledger
 from .outcomes import Outcome, tell
-from .queue import Queue
+from .process import get_queue
 from .writing import Erase, Recall, Write
 
 logger = logging.getLogger("django.contrib.sessions")
@@ -41,25 +40,6 @@ SECONDS_TOGETHER = 0.05
 SECONDS_TO_RECOVERY = 3.0
 PRINTABLE_KEY = frozenset(map(chr, range(33, 127)))
 LONGEST_KEY = 128
-
-
-@cache
-def _queue(workers: int, limit: int) -> Queue[Any]:
-    return Queue(workers, limit)
-
-
-def get_queue() -> Queue[Any]:
-    """Return the queue of this process."""
-    config = get_config()
-    return _queue(config.write_behind_workers, config.write_behind_limit)
-
-
-def drain(seconds: float = 10.0) -> int:
-    """Write what waits, and return how many sessions are still unwritten after so many seconds.
-
-    For a server's graceful stop; an ordinary end of the interpreter does it by itself.
-    """
-    return get_queue().drain(seconds)
 
 
 class SessionStore(CachedDBStore):
