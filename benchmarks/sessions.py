@@ -168,6 +168,7 @@ def main() -> int:
             database = {**cluster.leader.django_database(), "PORT": str(far.port)}
             medians |= measure_at(away, {**site, "database": database}, arguments.rounds)
         with processes(partial(prepare, near), [OURS]) as asked:
+            cluster.leader.execute("TRUNCATE django_session")
             cluster.leader.kill()
             crowd = asked[OURS.name].ask("burst")
             cluster.leader.start()

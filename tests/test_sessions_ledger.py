@@ -127,6 +127,17 @@ def test_a_process_that_ends_well_gives_its_slot_back(one_slot, monkeypatch):
         assert [*unwritten(cache)] == []
 
 
+def test_a_slot_that_somebody_else_has_by_now_is_left(one_slot, own):
+    """The cache had forgotten it."""
+    own.hold("one", cache)
+    own.release("one")
+    cache.clear()
+    other = Ledger()
+    cache.set_many(other.hold("others", cache))
+    own.close()
+    assert [*unwritten(cache)] == ["others"]
+
+
 def test_what_was_forked_leaves_the_slot_of_its_parent(own, monkeypatch):
     """It ends before its parent does."""
     cache.set_many(own.hold("one", cache))

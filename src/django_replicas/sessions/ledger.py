@@ -62,6 +62,7 @@ class Ledger:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._owner = secrets.token_hex(8)
+        self._description = {"owner": self._owner, "lines": self._lines}
         self._slot: str | None = None
         self._looked_at: float | None = None
         self._held: dict[str, _Held] = {}
@@ -97,12 +98,11 @@ class Ledger:
         if self._looked_at is not None and now - self._looked_at < SECONDS_TO_LOOK_AGAIN:
             return
         self._looked_at = now
-        mine = {"owner": self._owner, "lines": self._lines}
         try:
-            if self._slot is not None and cache.get(self._slot) == mine:
-                cache.set(self._slot, mine, WEEK)
+            if self._slot is not None and cache.get(self._slot) == self._description:
+                cache.set(self._slot, self._description, WEEK)
                 return
-            self._slot = _take_slot(cache, mine)
+            self._slot = _take_slot(cache, self._description)
         except Exception as error:  # Each cache raises what its driver raises.
             logger.warning("Unwritten sessions are not told to the cache: %r", error)
             return
@@ -115,7 +115,10 @@ class Ledger:
             return
         slot, self._slot, self._looked_at = self._slot, None, None
         try:
-            caches[settings.SESSION_CACHE_ALIAS].delete(slot)
+            cache = caches[settings.SESSION_CACHE_ALIAS]
+            # Somebody else has it, where the cache has forgotten it meanwhile.
+            if cache.get(slot) == self._description:
+                cache.delete(slot)
         except Exception as error:  # Each cache raises what its driver raises.
             logger.info("A slot of the cache stays taken: %r", error)
 
