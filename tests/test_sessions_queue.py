@@ -112,6 +112,28 @@ def test_more_than_the_limit_is_refused_and_nothing_is_dropped(alone):
     assert alone.counts["refused"] == 2
 
 
+def test_what_is_submitted_again_and_again_takes_no_more_room(alone):
+    """Also while every thread hangs, and nobody takes anything."""
+    notes = []
+    for number in range(100):
+        alone.submit("key", Noted(number, notes=notes))
+        assert len(alone._due) <= 6
+    alone.submit("other", Noted("other", notes=notes))
+    alone.drain(1)
+    assert names(notes) == [99, "other"]
+
+
+def test_a_fork_that_python_did_not_see_begins_anew(alone):
+    """Some servers fork by themselves; the jobs of the parent are the parent's."""
+    alone.submit("parents", Noted())
+    alone._process = -1
+    own = Noted()
+    alone.submit("own", own)
+    assert len(alone) == 1
+    assert alone.drain(1) == 0
+    assert own.notes
+
+
 def test_a_failed_job_is_tried_again_after_growing_pauses(alone, clock):
     """The pause doubles; what failed hears each time that it is not given up."""
     job = Noted(failures=4, clock=clock)
@@ -247,6 +269,20 @@ def test_there_are_never_more_threads_than_workers(make_queue):
 
 
 inherited = ContextVar("inherited", default="nothing")
+
+
+def test_threads_call_each_other_for_what_is_due_together(make_queue):
+    """Nothing was, when it was submitted."""
+    queue = make_queue(3, at_rest=lambda: None)
+    together, met = threading.Barrier(3), []
+
+    class Meeting(Noted):
+        def __call__(self):
+            met.append(together.wait(5))
+
+    for name in "abc":
+        queue.submit(name, Meeting(), after=0.02)
+    wait_until(lambda: len(met) == 3, "three threads meet")
 
 
 def test_workers_start_in_an_empty_context(make_queue):

@@ -108,7 +108,7 @@ class Queue(Generic[J]):
         self._tickets = count()
         self._threads: set[threading.Thread] = set()
         self._running = 0
-        self._ends_with: int | None = None
+        self._process: int | None = None
 
     def __len__(self) -> int:
         """Return how many keys have a job that waits or runs."""
@@ -124,7 +124,7 @@ class Queue(Generic[J]):
 
         Where it will not, the caller has to do it.
         """
-        self._drain_at_exit()
+        self._settle_in()
         with self._changed:
             entry = self._entries.get(key)
             if entry is None and (len(self._entries) >= self._limit or not self._has_worker()):
@@ -160,6 +160,7 @@ class Queue(Generic[J]):
         Failed jobs are tried at once, and again. Where no thread can be started any more, as at the
         end of the interpreter, the caller's does the work.
         """
+        self._settle_in()
         end = self._clock() + seconds
         worked_here = False
         with self._changed:
@@ -183,7 +184,20 @@ class Queue(Generic[J]):
     def _make_due(self, key: str, entry: _Entry[J], due: float) -> None:
         entry.ticket, entry.due = next(self._tickets), due
         heapq.heappush(self._due, (due, entry.ticket, key))
+        if len(self._due) > 2 * self._limit:
+            self._drop_stale()
         self._changed.notify_all()
+
+    def _drop_stale(self) -> None:
+        """Forget the tickets that were replaced, which nobody takes while every thread hangs."""
+        self._due = [each for each in self._due if self._waiting_with(*each[1:])]
+        heapq.heapify(self._due)
+
+    def _waiting_with(self, ticket: int, key: str) -> _Entry[J] | None:
+        """Return the entry that waits with this ticket, if it is not done nor replaced."""
+        entry = self._entries.get(key)
+        is_stale = entry is None or entry.ticket != ticket or entry.waiting is None
+        return None if is_stale else entry
 
     def _hurry(self) -> None:
         now = self._clock()
@@ -196,17 +210,22 @@ class Queue(Generic[J]):
         """Take the job that is due first, if one is due."""
         while self._due:
             due, ticket, key = self._due[0]
-            entry = self._entries.get(key)
-            is_stale = entry is None or entry.ticket != ticket or entry.waiting is None
-            if not is_stale and due > self._clock():
+            entry = self._waiting_with(ticket, key)
+            if entry is not None and due > self._clock():
                 return None
             heapq.heappop(self._due)
-            if not is_stale and entry is not None and entry.waiting is not None:
+            if entry is not None and entry.waiting is not None:
                 job, entry.waiting = entry.waiting, None
                 entry.running = True
                 self._running += 1
+                self._call_for_help()
                 return key, entry, job
         return None
+
+    def _call_for_help(self) -> None:
+        """Start another thread for what became due while only this one was there."""
+        if self._due and self._due[0][0] <= self._clock():
+            self._has_worker()
 
     def _seconds_to_wait(self, at_most: float) -> float:
         until_due = self._due[0][0] - self._clock() if self._due else at_most
@@ -304,10 +323,14 @@ class Queue(Generic[J]):
         since = entry.failing_since = now if entry.failing_since is None else entry.failing_since
         return now - since >= self._patience
 
-    def _drain_at_exit(self) -> None:
-        if self._ends_with != os.getpid():
-            self._ends_with = os.getpid()
-            atexit.register(_drain, weakref.ref(self))
+    def _settle_in(self) -> None:
+        """Have this process drain at its end; where Python did not see the fork, begin anew."""
+        if self._process == os.getpid():
+            return
+        if self._process is not None:
+            self._forget()
+        self._process = os.getpid()
+        atexit.register(_drain, weakref.ref(self))
 
 
 SECONDS_AT_EXIT = 10.0
