@@ -18,7 +18,9 @@ from django_replicas.cache.discovery import Cluster, Source, View, _after_fork, 
 from django_replicas.cache.endpoint import (
     LONGEST_LINE,
     MOST_RECEIVED,
+    Conversation,
     Endpoint,
+    Span,
     answers,
     ask,
     silent,
@@ -350,10 +352,16 @@ def test_tls_that_is_not_answered(endpoint):
             ask(place, 0.05)
 
 
-def test_late_before_sending():
-    """Time that is used up is noticed before anything is sent."""
-    with ConfigurationEndpoint() as endpoint, pytest.raises(EndpointUnreachableError):
-        ask(at(endpoint), 1e-9)
+def test_late_before_connecting(endpoint):
+    """Time that is used up is noticed before anybody is connected to."""
+    assert "took too long" in str(refused(endpoint, EndpointUnreachableError, timeout=1e-9))
+
+
+def test_late_before_sending(endpoint):
+    """And before anything is sent."""
+    connection = socket.create_connection(("127.0.0.1", endpoint.port))
+    with Conversation(connection, Span(0)) as talk, pytest.raises(EndpointUnreachableError):
+        talk.send(b"version\r\n")
 
 
 def test_quoted():
