@@ -224,7 +224,8 @@ class Cluster:
             if known is not None and found.version < self.version:
                 if found.version >= 0:
                     logger.warning(
-                        "%s names version %s of its nodes, older than %s, which is kept.",
+                        "%s names version %s of its nodes, older than %s, which is kept. "
+                        "If the cluster was made anew, restart this process.",
                         self,
                         found.version,
                         self.version,
