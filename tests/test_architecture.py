@@ -16,6 +16,7 @@ PACKAGE = Path(django_replicas.__file__).parent
 STOREYS = [
     {
         "cache/__init__",
+        "cache/forks",
         "dialects/translation",
         "exceptions",
         "reasons",

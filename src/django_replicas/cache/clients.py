@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from django.core.signals import setting_changed
 
 from .discovery import Cluster, View
+from .forks import page_of_one_process
 
 Call = Callable[..., Any]
 
@@ -120,10 +121,13 @@ class Clients:
 
     def begin_anew(self) -> None:
         """Leave to the parent what is left of it in a forked child, and close none of it."""
+        self.cluster.begin_anew()
         _of_the_parent.extend(self._idle)
         self._idle.clear()
 
     def _take(self) -> Lent:
+        if not _page[0]:
+            _after_fork()
         view = self.cluster.view()
         while True:
             try:
@@ -179,8 +183,10 @@ class RetryingClient:
 _all_clients: weakref.WeakSet[Clients] = weakref.WeakSet()
 _by_settings: dict[Hashable, Clients] = {}
 _lock = threading.Lock()
-# What threads gave back between the last moment before a fork and the fork itself. A child that
-# closed its copies, or let them go, would say goodbye to the nodes on its parent's connections.
+_page = page_of_one_process()
+# What was not closed before a fork, because threads gave it back too late, or nobody told of the
+# fork. A child that closed its copies, or let them go, would say goodbye to the nodes on its
+# parent's connections.
 _of_the_parent: list[Lent] = []
 
 
@@ -203,17 +209,21 @@ def forget_clients() -> None:
 
 def close_clients() -> None:
     """Close every client of this process that nobody is using."""
-    with _lock:  # Others are added with it held.
-        every = [*_all_clients]
-    for clients in every:
+    for clients in _every():
         clients.close()
+
+
+def _every() -> list[Clients]:
+    with _lock:  # Others are added with it held.
+        return [*_all_clients]
 
 
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
-    for clients in _all_clients:
+    for clients in _every():
         clients.begin_anew()
+    _page[0] = 1
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
