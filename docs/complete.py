@@ -1,8 +1,10 @@
 """Warn of what the package has and these pages have not; the build takes warnings for errors."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
 
@@ -11,6 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import django_replicas
+from django_replicas import checks
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,20 @@ def warn_of_what_is_missing(app: Sphinx, env: BuildEnvironment) -> None:
     for name in public_names():
         if name not in domain["objects"]:
             logger.warning("%s is public, and on no page, or it has no docstring.", name)
+    labels = env.domaindata["std"]["labels"]
+    for number in numbers_of_checks():
+        # The page and the anchor that the hints of checks lead to.
+        if labels.get(f"django_replicas.{number}", ())[:2] != (
+            "checks",
+            f"django-replicas-{number}",
+        ):
+            logger.warning("The hint of django_replicas.%s leads nowhere.", number.upper())
+
+
+def numbers_of_checks() -> Iterator[str]:
+    for path in Path(checks.__file__).parent.glob("*.py"):
+        for number in re.findall(r'"([EW]\d{3})"', path.read_text()):
+            yield number.lower()
 
 
 def modules() -> Iterator[str]:

@@ -10,6 +10,7 @@ import inspect
 import re
 from dataclasses import MISSING, fields
 
+import django
 import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
@@ -122,7 +123,7 @@ def test_every_command_is_described_with_its_options():
         command = load_command_class("django_replicas", path.stem)
         for action in options_of(command):
             for option in set(action.option_strings) - of_django:
-                assert f"``{option}" in text, f"{path.stem} {option}"
+                assert re.search(rf"^``{option}\b", text, re.MULTILINE), f"{path.stem} {option}"
     assert commands.__name__ == "django_replicas.management.commands"
 
 
@@ -178,7 +179,9 @@ def names_of_ours(node):
 
 
 def is_there(name):
-    """Look a dotted name up; what needs a package of others that is missing here is skipped."""
+    """Look a dotted name up; what needs another package, or a later Django, is skipped."""
+    if django.VERSION < (6, 0) and name.startswith("django_replicas.integrations.tasks"):
+        pytest.skip("This Django has no Tasks.")
     try:
         import_string(name)
     except ModuleNotFoundError as error:

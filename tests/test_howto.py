@@ -1,7 +1,9 @@
 """What the pages of ``docs/howto`` show is done here, and comes out as they say."""
 
 import logging
+import sys
 
+import pymysql
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connections, transaction
@@ -195,6 +197,7 @@ def test_one_read_among_many(trace_of):
 )
 def test_nothing_is_wrong_with_the_databases_shown(page, settings, monkeypatch):
     """No check of ours has anything to say."""
+    monkeypatch.setitem(sys.modules, "MySQLdb", pymysql)
     for code in python_of(f"howto/{page}"):
         shown = defined_by(code) if "DATABASES" in code else {}
         if not shown:
