@@ -5,10 +5,14 @@ checks' own tests.
 """
 
 import ast
+import asyncio
+import builtins
 import importlib
 import inspect
 import re
+import sys
 from dataclasses import MISSING, fields
+from unittest.mock import MagicMock
 
 import django
 import pytest
@@ -18,12 +22,12 @@ from django.dispatch import Signal
 from django.utils.module_loading import import_string
 
 import django_replicas
-from django_replicas import conf, exceptions, signals
+from django_replicas import conf, exceptions, signals, unit_of_work
 from django_replicas.conf import Config, Cookie, read_config
 from django_replicas.management import commands
 from django_replicas.topology import ReplicaSet
 
-from .pages import DOCS, ROOT, blocks_in, fenced_in, text_of, without_dots
+from .pages import DOCS, ROOT, blocks_in, fenced_in, python_of, text_of, without_dots
 
 SOURCE = ROOT / "src" / "django_replicas"
 PAGES = sorted(str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.rst"))
@@ -199,6 +203,46 @@ def is_module(name):
     except ImportError:
         return False
     return True
+
+
+class Readers(dict):
+    """What a page defines, and stand-ins for what is the reader's own."""
+
+    def __missing__(self, name):
+        if hasattr(builtins, name):
+            raise KeyError(name)
+        return self.setdefault(name, MagicMock(name=name))
+
+
+# Their tests do more with them than to run them.
+TRIED_ELSEWHERE = {"balanced", "cache", "session-pinned", "stores", "testing", "tutorial"}
+
+
+@pytest.fixture
+def readers(monkeypatch):
+    """Nothing that a page connects to a signal outlives it."""
+    monkeypatch.setitem(sys.modules, "uwsgi", MagicMock())
+    defined = Readers(__name__="page", __builtins__=builtins, asyncio=asyncio)
+    yield defined
+    defined.clear()
+
+
+@pytest.mark.parametrize(
+    "page", [each for each in PAGES if each not in TRIED_ELSEWHERE and python_of(each)]
+)
+def test_what_is_shown_runs(page, readers):
+    """All of a page, in its order; what only a worker can show is left to the tests of workers."""
+    for code in python_of(page):
+        if "install()" not in code:
+            run(without_dots(code).replace('"archive"', '"other"'), readers)
+
+
+def run(code, defined):
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with unit_of_work():
+        awaitable = eval(compile(code, "page", "exec", flags), defined)
+        if inspect.iscoroutine(awaitable):
+            asyncio.run(awaitable)
 
 
 def problems_of(value):

@@ -191,10 +191,7 @@ def test_one_read_among_many(trace_of):
 # Settings
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["managed-postgresql", "patroni", "mariadb", "pgbouncer", "asgi", "geodjango"],
-)
+@pytest.mark.parametrize("page", ["managed-postgresql", "patroni", "mariadb", "pgbouncer", "asgi"])
 def test_nothing_is_wrong_with_the_databases_shown(page, settings, monkeypatch):
     """No check of ours has anything to say."""
     monkeypatch.setitem(sys.modules, "MySQLdb", pymysql)
