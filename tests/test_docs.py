@@ -126,6 +126,8 @@ def test_every_command_is_described_with_its_options():
         assert f"``manage.py {path.stem}" in text
         command = load_command_class("django_replicas", path.stem)
         for action in options_of(command):
+            for subject in action.choices or () if not action.option_strings else ():
+                assert f"``manage.py {path.stem} {subject}" in text, f"{path.stem} {subject}"
             for option in set(action.option_strings) - of_django:
                 assert re.search(rf"^``{option}\b", text, re.MULTILINE), f"{path.stem} {option}"
     assert commands.__name__ == "django_replicas.management.commands"
