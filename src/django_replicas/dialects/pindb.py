@@ -33,9 +33,8 @@ def translate(given: Given) -> Translation:
             draft.problem(
                 f"DATABASE_SETS has no entry for {alias!r}. Add its followers, or an empty list."
             )
-    draft.put(("BALANCE",), "round_robin").put(("OUTSIDE_UNITS",), "routed").put(
-        ("WRITES_AT",), "routing"
-    )
+    draft.put(("BALANCE",), "round_robin")
+    draft.put(("OUTSIDE_UNITS",), "routed").put(("WRITES_AT",), "routing")
     given = {"PINDB_PINNING_COOKIE": "pindb_pinned_set", **given}
     if given.get("PINDB_DELEGATE_ROUTERS", ()) is None:
         given.pop("PINDB_DELEGATE_ROUTERS")
