@@ -22,14 +22,16 @@ from servers.memcached import Memcached
 from servers.ports import free_port
 from servers.waiting import wait_until
 
-from .test_elasticache import MANY, _in_haste, endpoint, keys_on, nodes, shared
+from .clusters import keys_on
+from .test_elasticache import MANY, endpoint, in_haste, nodes, shared
 
 COMPAT = "django_replicas.compat.django_elasticache"
 PAGE = Path(__file__).parent.parent / "docs" / "moving" / "django_elasticache.rst"
 BLOCKS = re.findall(
     r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE.read_text(), re.MULTILINE
 )
-__all__ = ["_in_haste", "endpoint", "nodes", "shared"]
+__all__ = ["endpoint", "in_haste", "nodes", "shared"]
+pytestmark = pytest.mark.usefixtures("in_haste")
 
 
 def example(number):
@@ -78,7 +80,7 @@ def test_the_first_call_connects(use):
         assert endpoint.commands == []
         cache.set_many(dict.fromkeys(MANY, 1))
         assert b"config get cluster" in endpoint.commands
-        on_one, on_two = (keys_on(node, cache, MANY) for node in (one, two))
+        on_one, on_two = (keys_on(node, MANY) for node in (one, two))
         assert on_one
         assert on_two
         assert on_one | on_two == {*MANY}
@@ -94,7 +96,7 @@ def test_new_nodes(use, nodes, endpoint):
     cache.clear_cluster_nodes_cache()
     assert cache.get_cluster_nodes() == sorted(node.location for node in nodes)
     cache.set_many(dict.fromkeys(MANY, 1))
-    assert keys_on(nodes[1], cache, MANY)
+    assert keys_on(nodes[1], MANY)
 
 
 @pytest.mark.parametrize("ignored", [True, False])

@@ -49,16 +49,17 @@ def the_store():
 @pytest.fixture(autouse=True)
 def toolbar(settings):
     """Have the toolbar, with our panel alone, on every page."""
+    checks = set(registry.registered_checks)
+    settings.STATIC_URL = "static/"
+    # First: where its settings were imported before, they import its models as they change.
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "debug_toolbar"]
     settings.MIDDLEWARE = [OURS, THEIRS]
     settings.DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": f"{__name__}.shown_to_all"}
     settings.DEBUG_TOOLBAR_PANELS = ["django_replicas.panels.ReplicasPanel"]
     settings.ROOT_URLCONF = "tests.toolbar_urls"
-    settings.STATIC_URL = "static/"
     settings.TEMPLATES = [
         {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
     ]
-    checks = set(registry.registered_checks)
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "debug_toolbar"]
     clear_url_caches()
     the_toolbar()._panel_classes = None
     # The toolbar registers checks that fail where it is not installed.
