@@ -234,10 +234,12 @@ def _version(distribution: str) -> str:
         return "source tree"
 
 
-def command_line(description: str, rounds: int) -> Namespace:
+def command_line(description: str, rounds: int, page: str | None = None) -> Namespace:
     parser = ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"default: {rounds}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    if page is not None:
+        parser.add_argument("--publish", action="store_true", help=f"write {page} of this run")
     arguments = parser.parse_args()
     if arguments.rounds < FEWEST_ROUNDS:
         parser.error(f"quartiles need at least {FEWEST_ROUNDS} rounds")

@@ -31,6 +31,7 @@ from servers.postgres import Cluster
 
 from .contenders import Contender
 from .measure import Answers, Target, command_line, facts, processes
+from .sessions_page import publish
 
 CACHE = Contender("cache")
 CACHED_DB = Contender("cached_db")
@@ -153,7 +154,7 @@ def burst(store: Any) -> dict[str, int]:
 
 
 def main() -> int:
-    arguments = command_line(__doc__ or "", rounds=10)
+    arguments = command_line(__doc__ or "", rounds=10, page="docs/figures/sessions.rst")
     medians: dict[tuple[int, str, str], float] = {}
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(standbys=0))
@@ -174,6 +175,8 @@ def main() -> int:
             cluster.leader.start()
             crowd["still unwritten"] = asked[OURS.name].ask("settle")
             crowd["in the database"] = _rows(cluster)
+    if arguments.publish:
+        publish(medians, [*ENGINES], crowd, targets(medians, crowd))
     return report(medians, crowd)
 
 
