@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     (r"py:obj", r"([\w.]+\.)?[JPRT]"),
     (
         r"py:.*",
-        r"(abc|asgiref|collections|contextlib|datetime|django|enum|socket|ssl|typing|types)\..*",
+        r"(abc|asgiref|collections|contextlib|datetime|django|enum|mmap|socket|ssl|typing|types)\..*",
     ),
     (
         r"py:class",

@@ -805,10 +805,10 @@ def test_keys_of_settings():
     assert {as_key(one), as_key(one)} == {as_key(one)}
 
 
-def test_clients_are_closed_by_one_of_many(use, shared):
+def test_clients_are_closed_by_one_of_many(use, shared, monkeypatch):
     """Clients that another thread takes while all are being closed are its own."""
     clients = use(PYMEMCACHE, shared)._clients
-    clients._idle = OnceGone()
+    monkeypatch.setattr(clients, "_idle", OnceGone())
     clients.close()
 
 
