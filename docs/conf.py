@@ -19,7 +19,7 @@ exclude_patterns = ["_build", "figures"]
 html_theme = "furo"
 html_title = f"django-replicas {version}"
 html_static_path = ["_static"]
-html_css_files = ["pictures.css"]
+html_css_files = ["pages.css"]
 html_theme_options = {
     "light_css_variables": {
         "picture-leader": "#a3470b",
