@@ -357,6 +357,9 @@ def test_states_by_hand(project):
         assert title() in SLAVES
         ReplicationRouter().init("master")
         assert title() == "default"
+        routers.revert()
+        assert routers.state() == "master"
+        routers.use_state("slave").use_state("slave")
         routers.reset()
         assert routers.state() == "master"
         with unit_of_work(role="follower"):

@@ -23,8 +23,7 @@ class States:
 
     def state(self) -> State:
         """Return ``slave`` where reads may go to followers, else ``master``."""
-        scope = current_scope()
-        return "slave" if scope.inside and scope.role is FOLLOWER else "master"
+        return "slave" if current_scope().role is FOLLOWER else "master"
 
     def use_state(self, state: State) -> Self:
         """Take on a state until ``revert()``."""
