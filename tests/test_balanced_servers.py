@@ -193,6 +193,35 @@ def test_a_connection_lost_between_requests(entries, servers):
         assert who_is_it() != first
 
 
+def test_a_server_that_hangs_between_requests(entries, servers):
+    """The check of a connection that was kept ends with ``connect_timeout``; others serve."""
+    own = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    hurried(entries)
+    with aliases(**entries, many=balanced(*entries, **own)):
+        first = who()
+        servers[first].freeze()
+        try:
+            connections["many"].close_if_unusable_or_obsolete()
+            assert who_is_it() != first
+            assert is_down(first)
+        finally:
+            servers[first].thaw()
+
+
+def test_a_connection_that_is_closed_is_not_usable(many):
+    """There is no socket any more to wait on, and nobody to be left alone."""
+    peer = who()
+    many.connection.close()
+    assert not many.is_usable()
+    assert not is_down(peer)
+
+
+def hurried(entries):
+    """Have less than the two seconds that libpq takes at least."""
+    for entry in entries.values():
+        entry["OPTIONS"] = {**entry["OPTIONS"], "connect_timeout": 1}
+
+
 # Who waits in vain does so for its timeout.
 POOL = {"min_size": 1, "max_size": 2, "timeout": 0.5}
 

@@ -4,15 +4,18 @@ Django looks for ``DatabaseWrapper`` here; the class that it gets is made from t
 """
 
 import copy
+import time
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, Self, cast
 
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
 from django.db.backends.base.base import RAN_DB_VERSION_CHECK, BaseDatabaseWrapper
 
 from django_replicas.exceptions import NoPeerError
-from django_replicas.outages import outage_of
+from django_replicas.hangup import hung_up_after
+from django_replicas.outages import Outage, outage_of
+from django_replicas.own_connections import connect_timeout_of
 from django_replicas.peers import DEFAULT_CHECK_INTERVAL, Peers, peers_in
 
 from .creation import BalancedClient, BalancedCreation
@@ -25,6 +28,9 @@ OWN = frozenset(
     {"ATOMIC_REQUESTS", "AUTOCOMMIT", "CONN_MAX_AGE", "CONN_HEALTH_CHECKS", "TEST"}
     | {"PEERS", "CHECK_INTERVAL", "BALANCE"}
 )
+
+# Seconds, where no option says how long connecting may take.
+LONGEST_LOOK = 5.0
 
 Settings = dict[str, Any]
 
@@ -98,6 +104,22 @@ class DatabaseWrapper(BaseDatabaseWrapper):
             self.check_database_version_supported()
             RAN_DB_VERSION_CHECK.add(self._peer)
 
+    def is_usable(self) -> bool:
+        """Look for no longer than connecting may take, and leave a peer alone that takes longer.
+
+        Nothing else ends the wait for a server that hangs.
+        """
+        seconds, began = connect_timeout_of(self._peer) or LONGEST_LOOK, time.monotonic()
+        try:
+            with hung_up_after(self, seconds):
+                is_usable: bool = super().is_usable()
+        except Error:
+            is_usable = False
+        if not is_usable and time.monotonic() - began >= seconds:
+            error = OperationalError(f"no answer within {seconds:g} seconds")
+            self._peers().could_not_be_opened(self._peer, Outage.UNREACHABLE, error)
+        return is_usable
+
     def close_if_unusable_or_obsolete(self) -> None:
         """Between requests, leave a peer that takes no new connections while others do."""
         if self._is_better_left():
@@ -107,11 +129,14 @@ class DatabaseWrapper(BaseDatabaseWrapper):
 
     def lead_to_first_peer(self) -> None:
         """Have the settings of the first peer, until another one is connected to."""
-        self.close()
-        self._turn_to(self.settings_dict["PEERS"][0])
+        first = self.settings_dict["PEERS"][0]
+        if self._peer != first:
+            self.close()
+            self._turn_to(first)
 
     def keep_to_first_peer(self) -> None:
         """Connect to no other peer from now on, as test databases need it that are made on one."""
+        self.close()
         self.lead_to_first_peer()
         self.settings_dict["PEERS"] = self.settings_dict["PEERS"][:1]
 
