@@ -29,6 +29,7 @@ from django_replicas import unit_of_work
 from django_replicas.management.commands.replicas import Command
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.sessions import write_behind
+from django_replicas.sessions.process import drain
 
 from .projects import begun
 from .shop.models import Book, Shelf
@@ -58,7 +59,7 @@ def project(settings):
     cache.clear()
     with distributed(**example(0)):
         yield
-        assert write_behind.drain(10) == 0
+        assert drain(10) == 0
     caches.close_all()
 
 
@@ -143,7 +144,7 @@ from django.utils.module_loading import import_string
 session = import_string(settings.SESSION_ENGINE + ".SessionStore")()
 session["name"] = "visitor"
 session.save()
-import_string("django_replicas.sessions.write_behind.drain")()
+import_string("django_replicas.sessions.process.drain")()
 row = Session.objects.get()
 print(row._state.db, row.get_decoded())
 connections.close_all()
@@ -299,7 +300,7 @@ def test_first_to_the_cache_then_to_the_database(locked_leader):
     assert type(session)(session.session_key)["name"] == "visitor"
     assert row_of(session) is None
     locked_leader()
-    assert write_behind.drain(10) == 0
+    assert drain(10) == 0
     assert row_of(session).get_decoded() == {"name": "visitor"}
 
 
@@ -316,7 +317,7 @@ def test_reads_the_cache_first_then_the_database():
     """ "Same for reading session, cache store goes first then database store"."""
     session = new_session(name="visitor")
     again = type(session)(session.session_key)
-    assert write_behind.drain(10) == 0
+    assert drain(10) == 0
     with CaptureQueriesContext(connections["default"]) as queries:
         assert again["name"] == "visitor"
     assert len(queries) == 0
@@ -332,7 +333,7 @@ def test_nobody_is_kicked_out_after_logging_in(forget):
     user = get_user_model().objects.db_manager("default").create_user("somebody")
     client = Client()
     client.post("/log_in")
-    assert write_behind.drain(10) == 0
+    assert drain(10) == 0
     if forget:
         cache.clear()
     assert client.session[SESSION_KEY] == str(user.pk)
