@@ -5,13 +5,10 @@ row by row in `test_session_pinned`; here is what the older names add, and the s
 follower ever replicates, so that who does not ask the leader does not see a write.
 """
 
-import re
 import sqlite3
-import textwrap
 from contextlib import closing
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 
 import crum
 import pytest
@@ -31,21 +28,19 @@ from django_replicas.routers import SessionPinnedRouter
 from django_replicas.sessions import write_behind
 from django_replicas.sessions.process import drain
 
+from .pages import python_of
 from .projects import begun
 from .shop.models import Book, Shelf
 from .test_session_pinned import FOLLOWERS, LOCAL, add_session, distributed, reads, where
 
 COMPAT = "django_replicas.compat.django_distributed"
-PAGE = Path(__file__).parent.parent / "docs" / "moving" / "django_distributed.rst"
-BLOCKS = re.findall(
-    r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE.read_text(), re.MULTILINE
-)
+BLOCKS = python_of("moving/django_distributed")
 
 
 def example(number):
     """Return what a Python block of the page defines."""
     defined = {}
-    exec(textwrap.dedent(BLOCKS[number]), defined)
+    exec(BLOCKS[number], defined)
     del defined["__builtins__"]
     return defined
 
@@ -116,7 +111,7 @@ def test_checks_have_nothing_to_say(settings):
 
 def test_a_process_of_its_own(tmp_path):
     """The settings file, with the page's block in it, is all that Django needs to begin."""
-    settings = PROJECT.format(folder=str(tmp_path)) + textwrap.dedent(BLOCKS[0])
+    settings = PROJECT.format(folder=str(tmp_path)) + BLOCKS[0]
     assert begun(tmp_path, settings, BEGIN) == "default {'name': 'visitor'}\n"
 
 

@@ -5,11 +5,8 @@ Its entry of `CACHES` is the one of the page about moving over, led to real node
 
 import copy
 import json
-import re
-import textwrap
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core.cache import InvalidCacheBackendError, caches
@@ -23,20 +20,18 @@ from servers.ports import free_port
 from servers.waiting import wait_until
 
 from .clusters import keys_on
+from .pages import python_of
 from .test_elasticache import MANY, endpoint, in_haste, nodes, shared
 
 COMPAT = "django_replicas.compat.django_elasticache"
-PAGE = Path(__file__).parent.parent / "docs" / "moving" / "django_elasticache.rst"
-BLOCKS = re.findall(
-    r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE.read_text(), re.MULTILINE
-)
+BLOCKS = python_of("moving/django_elasticache")
 __all__ = ["endpoint", "in_haste", "nodes", "shared"]
 pytestmark = pytest.mark.usefixtures("in_haste")
 
 
 def example(number):
     defined = {}
-    exec(textwrap.dedent(BLOCKS[number]), defined)
+    exec(BLOCKS[number], defined)
     return defined["CACHES"]["default"]
 
 

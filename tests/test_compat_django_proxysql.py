@@ -5,9 +5,7 @@ rows tell which one answered; `test_balanced_mariadb` has the engine over real s
 """
 
 import json
-import re
 import shutil
-import textwrap
 import time
 from importlib import import_module
 from io import StringIO
@@ -24,21 +22,14 @@ from django_replicas.own_connections import seconds_to_connect
 from django_replicas.peers import has_peers, peers_of
 from servers.waiting import wait_until
 
+from .pages import python_of
 from .peers import aliases, balanced
 from .projects import begun
 from .settings import sqlite
 from .shop.models import Book
 
 COMPAT = "django_replicas.compat.django_proxysql"
-PAGE = Path(__file__).parent.parent / "docs" / "moving" / "django_proxysql.rst"
-BLOCKS = list(
-    map(
-        textwrap.dedent,
-        re.findall(
-            r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE.read_text(), re.MULTILINE
-        ),
-    )
-)
+BLOCKS = python_of("moving/django_proxysql")
 
 
 def entries_of(*blocks):

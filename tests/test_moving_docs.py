@@ -2,9 +2,7 @@
 
 import pkgutil
 import re
-import textwrap
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +10,12 @@ from django_replicas import compat
 from django_replicas.conf import read_config
 from django_replicas.dialects import DIALECTS, spoken_in, translated
 
-FOLDER = Path(__file__).parent.parent / "docs" / "moving"
+from .pages import DOCS, python_of
+
+FOLDER = DOCS / "moving"
 PAGES = {path.stem: path.read_text() for path in FOLDER.glob("*.rst") if path.stem != "index"}
 PACKAGES = {module.name for module in pkgutil.iter_modules(compat.__path__)}
-BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 OURS = re.compile(r"``(django_replicas(?:\.\w+)+)``")
-
-
-def blocks(page):
-    return list(map(textwrap.dedent, BLOCK.findall(PAGES[page])))
 
 
 def test_every_package_has_its_guide():
@@ -34,7 +29,7 @@ def test_every_package_has_its_guide():
 def test_code(page):
     """Each block is Python that runs; settings before and after mean the same."""
     meanings = []
-    for block in blocks(page):
+    for block in python_of(f"moving/{page}"):
         module = {}
         exec(block, module)
         project = type("Project", (), {key: each for key, each in module.items() if key.isupper()})

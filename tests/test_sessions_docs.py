@@ -1,10 +1,7 @@
 """The page about sessions: its examples do what it says of them."""
 
 import asyncio
-import re
-import textwrap
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from django.contrib.auth import user_logged_in
@@ -16,15 +13,16 @@ from django_replicas.sessions.outcomes import Outcome
 from django_replicas.sessions.write_behind import SessionStore
 from django_replicas.signals import session_write
 
-PAGE = (Path(__file__).parent.parent / "docs" / "sessions.rst").read_text()
-BLOCKS = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", PAGE, re.MULTILINE)
+from .pages import python_of
+
+BLOCKS = python_of("sessions")
 
 
 def run_block(mentioned):
     """Run the example that mentions this, and return its names."""
     (block,) = [each for each in BLOCKS if mentioned in each]
     names = {}
-    exec(textwrap.dedent(block), names)
+    exec(block, names)
     return names
 
 
