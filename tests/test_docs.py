@@ -16,6 +16,7 @@ from unittest.mock import MagicMock
 
 import django
 import pytest
+from django.contrib.auth.signals import user_logged_in
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 from django.dispatch import Signal
@@ -226,8 +227,9 @@ TRIED_ELSEWHERE = {"balanced", "cache", "session-pinned", "stores", "testing", "
 
 @pytest.fixture
 def readers(monkeypatch):
-    """Nothing that a page connects to a signal outlives it."""
+    """Nothing that a page connects to a signal outlives it, nor what it disconnects."""
     monkeypatch.setitem(sys.modules, "uwsgi", MagicMock())
+    monkeypatch.setattr(user_logged_in, "receivers", user_logged_in.receivers[:])
     defined = Readers(__name__="page", __builtins__=builtins, asyncio=asyncio)
     yield defined
     defined.clear()
