@@ -188,13 +188,13 @@ def test_leaves_nothing_behind(use, keys):
     use(**keys)
     explain(Book)
     (asked,) = router.routers
-    assert asked.shortcut.scope is None
+    assert asked._of_this_thread.shortcut.scope is None
     with unit_of_work(role="leader"):
         router.db_for_read(Book)
-        mine, before = asked.shortcut.scope, dict(current_unit().counts)
+        mine, before = asked._of_this_thread.shortcut.scope, dict(current_unit().counts)
         assert (mine is None) is bool(keys)
         explain(Book)
-        assert asked.shortcut.scope is mine
+        assert asked._of_this_thread.shortcut.scope is mine
         assert current_unit().counts == before
 
 

@@ -1,8 +1,10 @@
 """A thread's last answer is given again only while nothing that it hangs on has changed."""
 
 import asyncio
+import copy
+import gc
+import pickle
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
 import pytest
@@ -10,7 +12,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.sessions.models import Session
 from django.db import connections, router, transaction
 
-from django_replicas import bind, follower, leader, pin, unit_of_work, unpin_all
+from django_replicas import bind, follower, leader, pin, shortcuts, unit_of_work, unpin_all
 from django_replicas.conf import read_anew
 from django_replicas.pinning import as_role
 from django_replicas.reasons import Reason
@@ -33,8 +35,8 @@ def settled():
         alias = asked()
         assert alias in FOLLOWERS
         (asked_router,) = router.routers
-        assert asked_router.shortcut.scope.unit is current_unit()
-        assert asked_router.shortcut.alias == alias
+        assert asked_router._of_this_thread.shortcut.scope.unit is current_unit()
+        assert asked_router._of_this_thread.shortcut.alias == alias
         yield alias
 
 
@@ -56,21 +58,98 @@ def test_shortcut_is_taken(settled, monkeypatch):
 def test_every_thread_has_its_own(settled):
     """Another thread of the unit asks for itself, and keeps to the same follower."""
     answers = []
-    run(bind(lambda: answers.append((router.routers[0].shortcut.scope, asked()))))
+    run(bind(lambda: answers.append((router.routers[0]._of_this_thread.shortcut.scope, asked()))))
     assert answers == [(None, settled)]
 
 
 def test_nothing_keeps_a_unit_that_is_over():
-    """Neither this thread's shortcut nor that of another one that worked for the unit."""
-    with ThreadPoolExecutor(1) as pool:
-        with unit_of_work():
-            current_unit().notes[None] = kept = Kept()
-            unit = weakref.ref(kept)
-            del kept
-            asked()
-            pool.submit(bind(asked)).result()
-        pool.submit(connections.close_all).result()
-        assert unit() is None
+    """Neither its thread's shortcut nor what threads that are over did for it."""
+    with unit_of_work():
+        current_unit().notes[None] = kept = Kept()
+        unit = weakref.ref(kept)
+        del kept
+        asked()
+        run(bind(asked))
+    assert unit() is None
+
+
+def test_a_unit_keeps_nothing_of_threads_that_are_over():
+    """However many work for it, their connections go with them, and no garbage is left."""
+    connections_of_others = weakref.WeakSet()
+
+    def work():
+        for each in (asked(), "default"):
+            connections_of_others.add(connections[each])
+
+    with unit_of_work():
+        asked()
+        for _ in range(3):
+            run(bind(work))
+        gc.collect()
+        assert not connections_of_others
+
+
+def test_a_change_while_it_is_found_out(settled, monkeypatch):
+    """An answer that a unit's change overtakes is given once, and not again."""
+    answer = GreedyPinRouter.answer
+
+    def answer_and_change(self, *arguments):
+        try:
+            return answer(self, *arguments)
+        finally:
+            Shelf.objects.create(name="new")
+
+    unpin_all()
+    with monkeypatch.context() as patched:
+        patched.setattr(GreedyPinRouter, "answer", answer_and_change)
+        assert asked() in FOLLOWERS
+    assert asked() == "default"
+
+
+def test_a_follower_that_is_lost_is_lost_to_all_threads(settled, monkeypatch, tmp_path):
+    """The unit goes on with its leader in every thread, once one of them cannot reach it."""
+    nowhere = str(tmp_path / "no" / "file")
+
+    def ask():
+        monkeypatch.setitem(connections[settled].settings_dict, "NAME", nowhere)
+        answers.append(asked())
+
+    answers = []
+    run(bind(ask))
+    assert answers == ["default"]
+    assert asked() == "default"
+
+
+class OwnRouter(GreedyPinRouter):
+    """A subclass with an ``__init__`` for itself."""
+
+    def __init__(self, color="red"):
+        self.color = color
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda own: pickle.loads(pickle.dumps(own))]
+)
+def test_a_copy_of_a_router_is_a_router_of_its_own(copied, settings):
+    """It has the attributes, and repeats no answer of the other's, nor one that is out of date."""
+    own = OwnRouter("blue")
+    with unit_of_work():
+        alias = own.db_for_read(Book)
+        other = copied(own)
+        assert other.color == "blue"
+        assert other._of_this_thread is not own._of_this_thread
+        assert other.db_for_read(Book) == alias
+        settings.REPLICAS = {**settings.REPLICAS, "ENABLED": False}
+        assert (own.db_for_read(Book), other.db_for_read(Book)) == ("default", "default")
+
+
+def test_routers_go_when_nobody_has_them():
+    """What is to be forgotten keeps none of them."""
+    before = len(shortcuts._routers)
+    own = OwnRouter()
+    assert len(shortcuts._routers) == before + 1
+    del own
+    assert len(shortcuts._routers) == before
 
 
 class Kept:
@@ -90,7 +169,7 @@ def test_what_is_forgotten_meanwhile_is_not_remembered(settled, monkeypatch):
     unpin_all()
     monkeypatch.setattr(GreedyPinRouter, "answer", answer_and_change)
     asked()
-    assert router.routers[0].shortcut.scope is None
+    assert router.routers[0]._of_this_thread.shortcut.scope is None
 
 
 def test_write_ends_it(settled):

@@ -70,14 +70,14 @@ def test_no_shortcut_while_anybody_listens():
     """The shortcut would hide reads, so it is left, and taken again when the listener is gone."""
     with unit_of_work():
         title()
-        assert router.routers[0].shortcut.scope is not None
+        assert router.routers[0]._of_this_thread.shortcut.scope is not None
         with heard(routed) as said:
             title()
-            assert router.routers[0].shortcut.scope is None
+            assert router.routers[0]._of_this_thread.shortcut.scope is None
             title()
             assert len(said) == 2
         title()
-        assert router.routers[0].shortcut.scope is not None
+        assert router.routers[0]._of_this_thread.shortcut.scope is not None
         assert len(said) == 2
 
 

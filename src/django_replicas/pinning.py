@@ -12,6 +12,7 @@ from asgiref.sync import iscoroutinefunction
 from django.db import router
 
 from .origins import unit_of_other_middleware
+from .shortcuts import forget_here
 from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit, leads
 
 P = ParamSpec("P")
@@ -185,8 +186,8 @@ class UnitOfWork(Block):
                 self.unit.end()
         finally:
             super().__exit__(*exc)
-            # Shortcuts would keep the unit, and so the request, until the threads' next ones.
-            self.unit.change()
+            # A shortcut would keep the unit, and so the request, until the thread's next one.
+            forget_here()
             if self.unit.outer is not None:
                 self.unit.end_inside(self.unit.outer)
 

@@ -20,7 +20,7 @@ from .leaders import (
 from .readers import tables_of
 from .reasons import Answer, Decision, Reason
 from .settling import settle_anyway, settled_for_now, settled_here
-from .shortcuts import TakesShortcuts
+from .shortcuts import Shortcut, TakesShortcuts
 from .signals import routed
 from .topology import ReplicaSet
 from .units import (
@@ -65,7 +65,6 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         )
 
     def __init__(self) -> None:
-        super().__init__()
         watch_leaders()
         watch_followers()
         listen_for_stale_saves()
@@ -112,6 +111,7 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         last = self._of_this_thread.shortcut
         if (
             last.scope is current_scope_here()
+            and last.version.holds
             and (
                 (leader := last.connection).autocommit
                 or (leader.connection is None and not leader.in_atomic_block)
@@ -126,7 +126,7 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         return self._decide(model, hints)
 
     def _decide(self, model: type[Model], hints: dict[str, Any]) -> str:
-        shortcut = self.shortcut  # Taken before anything that it will hang on.
+        of_this_thread = self._of_this_thread  # Taken before anything that a shortcut hangs on.
         config = get_config()
         leader = self.set_leader("db_for_read", model, hints)
         replica_set = config.topology.by_leader.get(leader)
@@ -150,15 +150,17 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         if routed.receivers:
             routed.send_robust(model, alias=answer[0], reason=answer[1], unit=scope.unit)
         if self._may_be_repeated(answer, scope, config):
-            shortcut.lead_to(
-                answer[0],
-                tally,
-                connections[answer[0]],
+            of_this_thread.shortcut = Shortcut(
+                scope,
+                version,
                 connection_of_this_thread(leader),
                 model,
                 config.leader_models,
+                answer[0],
+                tally,
+                reader=(reader := connections[answer[0]]),
+                driver=reader.connection,
             )
-            shortcut.hold_in(scope, unit, version)
         return answer[0]
 
     def _may_be_repeated(self, answer: Answer, scope: Scope, config: Config) -> bool:
@@ -207,8 +209,8 @@ class ReplicaRouter(LeaderObserver, TakesShortcuts):
         if self.depends_on_model and self.reads_leader(model, unit):
             return leader, Reason.RECENT
         if scope.thread is not None:
-            return settled_for_now(replica_set, state)
-        return settled_here(replica_set, state)
+            return settled_for_now(replica_set, unit, state)
+        return settled_here(replica_set, unit, state)
 
     # Writes
 

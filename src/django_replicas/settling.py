@@ -10,7 +10,7 @@ from .topology import ReplicaSet
 from .units import SetState, Unit, current_scope, leads, on_event_loop
 
 
-def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
+def settle(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer:
     """Choose the unit's follower, and keep to it; the leader where none is left.
 
     Opens that follower's connection in this thread. On an event loop, where nothing may be
@@ -25,7 +25,7 @@ def settle(replica_set: ReplicaSet, state: SetState) -> Answer:
         state.asked += (connections[chosen].connection,)
         answer = chosen, Reason.FOLLOWER
         was_first = state.settle(answer) is answer
-        return answer if was_first else settled_here(replica_set, state)
+        return answer if was_first else settled_here(replica_set, unit, state)
     is_behind = state.sought is not None and followers.those_up()
     reason = Reason.MARKED if is_behind else Reason.NO_FOLLOWER
     return state.settle((replica_set.leader, reason))
@@ -43,7 +43,7 @@ def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
     state = unit.state_of(leader)
     unit.is_marked(leader)
     if state.sought is None:
-        return state.settled or settle(replica_set, state)
+        return state.settled or settle(replica_set, unit, state)
     if (answer := _leader_at_any_rate(leader)) is not None:
         return answer
     chosen = followers_of(replica_set).choose(first=state.named)
@@ -53,14 +53,14 @@ def settle_anyway(replica_set: ReplicaSet, unit: Unit) -> Answer:
     return chosen, Reason.FOLLOWER
 
 
-def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
+def settled_here(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer:
     """Return the unit's answer, once its follower is known to be reached from this thread too.
 
     Where it cannot be, the unit goes on with the leader, which is never behind it.
     """
     answer = state.settled
     if answer is None:
-        return settle(replica_set, state)
+        return settle(replica_set, unit, state)
     alias, reason = answer
     if (
         reason is Reason.FOLLOWER
@@ -70,6 +70,7 @@ def settled_here(replica_set: ReplicaSet, state: SetState) -> Answer:
     ):
         reason = Reason.NO_FOLLOWER if state.sought is None else Reason.MARKED
         answer = state.settled = (replica_set.leader, reason)
+        unit.change()
     return answer
 
 
@@ -83,7 +84,7 @@ def _serves_here(replica_set: ReplicaSet, state: SetState, alias: str) -> bool:
     return serves
 
 
-def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
+def settled_for_now(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer:
     """Return the answer of a unit that has no end: it keeps to a follower while that answers."""
     answer = state.settled
     if answer is not None and answer[1] is Reason.FOLLOWER:
@@ -92,8 +93,10 @@ def settled_for_now(replica_set: ReplicaSet, state: SetState) -> Answer:
         if is_open and followers_of(replica_set).is_near(answer[0]):
             return answer
         state.named = answer[0]
-    state.settled = None
-    return settle(replica_set, state)
+    if answer is not None:
+        state.settled = None
+        unit.change()
+    return settle(replica_set, unit, state)
 
 
 def get_follower(alias: str) -> str:

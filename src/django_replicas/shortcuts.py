@@ -7,116 +7,83 @@ much as asking whether anything has changed.
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import conf
-from .units import Scope, Tally, Unit
+from .units import Scope, Tally, Version
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
 
-class Shortcut:
-    """The last settled answer of one router in one thread, and all that it hangs on.
+class Nowhere:
+    """Stands where there is no shortcut, so that nobody has to ask for one."""
 
-    It holds in ``scope``, which is None where there is no such answer, or no longer. It says
-    nothing about reads with hints, about ``leader_models`` (``model`` is none of them) or inside a
-    transaction of ``connection``, the leader's. The ``reader`` is the connection to ``alias``, by
-    the same ``driver``'s connection: another one may lead to another server.
+    scope = None
+
+
+@dataclass(slots=True, eq=False)
+class Shortcut:
+    """A unit's settled answer and all that it hangs on; never shared by routers or threads.
+
+    It says nothing about reads with hints, about ``leader_models`` (``model`` is none of them) or
+    inside a transaction of ``connection``, the leader's. The ``reader`` is the connection to
+    ``alias``, by the same ``driver``'s connection: another one may lead to another server.
     """
 
-    __slots__ = (
-        "alias",
-        "connection",
-        "driver",
-        "leader_models",
-        "model",
-        "reader",
-        "scope",
-        "tally",
-    )
-
-    alias: str
+    scope: Scope
+    version: Version
     connection: BaseDatabaseWrapper
-    driver: object
-    leader_models: "frozenset[type[Model]]"
     model: "type[Model]"
-    reader: BaseDatabaseWrapper
-    scope: Scope | None
+    leader_models: "frozenset[type[Model]]"
+    alias: str
     tally: Tally
-
-    def __init__(self) -> None:
-        self.scope = None
-
-    def lead_to(
-        self,
-        alias: str,
-        tally: Tally,
-        reader: BaseDatabaseWrapper,
-        connection: BaseDatabaseWrapper,
-        model: "type[Model]",
-        leader_models: "frozenset[type[Model]]",
-    ) -> None:
-        """Be about another answer, which does not hold yet."""
-        self.scope = None
-        self.alias, self.tally = alias, tally
-        self.reader, self.driver = reader, reader.connection
-        self.connection = connection
-        self.model, self.leader_models = model, leader_models
-
-    def hold_in(self, scope: Scope, unit: Unit, version: object) -> None:
-        """Hold until *unit* changes, unless it has since *version*."""
-        unit.hang_on(self.forget)
-        self.scope = scope
-        if unit.version is not version:
-            self.forget()
-
-    def forget(self) -> None:
-        """Hold no longer, whichever thread says so."""
-        self.scope = None
+    reader: BaseDatabaseWrapper
+    driver: object
 
 
 class _OfThisThread(threading.local):
-    def __init__(self) -> None:
-        self.shortcut = Shortcut()
+    shortcut: Shortcut = cast(Shortcut, Nowhere)
 
 
 class TakesShortcuts:
-    """A router that remembers what it answered last, for each thread."""
+    """A router that remembers what it answered last, for each thread; its copies do for themselves.
 
-    def __init__(self) -> None:
-        self.forget_shortcuts()
-        _takers.append(weakref.ref(self, _takers.remove))
+    All of it is made before ``__init__``, which a subclass may have for itself.
+    """
 
-    @property
-    def shortcut(self) -> Shortcut:
-        """This thread's."""
-        return self._of_this_thread.shortcut
+    _of_this_thread: _OfThisThread
 
-    def forget_shortcuts(self) -> None:
-        """Forget those of all threads; what is being found out meanwhile is not remembered."""
-        self._of_this_thread = _OfThisThread()
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        router = super().__new__(cls)
+        router._of_this_thread = _OfThisThread()
+        _routers.append(weakref.ref(router, _routers.remove))
+        return router
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: each for key, each in vars(self).items() if key != "_of_this_thread"}
 
 
-_takers: "list[weakref.ref[TakesShortcuts]]" = []
+_routers: list[weakref.ref[TakesShortcuts]] = []
 
 
 def forget_here() -> None:
-    """Have this thread ask the rules again."""
-    for router in _routers():
-        router.shortcut.forget()
+    """Have this thread ask the rules again, and let go of what its shortcuts hang on."""
+    for router in _living():
+        router._of_this_thread.shortcut = cast(Shortcut, Nowhere)
 
 
 def forget_everywhere() -> None:
-    """Have every thread ask the rules again."""
-    for router in _routers():
-        router.forget_shortcuts()
+    """Have every thread ask the rules again; what is found out meanwhile is not remembered."""
+    for router in _living():
+        router._of_this_thread = _OfThisThread()
 
 
-def _routers() -> Iterator[TakesShortcuts]:
-    return (router for taker in tuple(_takers) if (router := taker()) is not None)
+def _living() -> Iterator[TakesShortcuts]:
+    return (router for each in tuple(_routers) if (router := each()) is not None)
 
 
 conf.hang_on(forget_everywhere)

@@ -33,6 +33,7 @@ TRACE_LENGTH = 10_000
 
 _settling = threading.Lock()
 _noting = threading.Lock()
+_changing = threading.Lock()
 
 
 class Role(StrEnum):
@@ -116,14 +117,23 @@ class Tally:
         self.reads = 0
 
 
+class Version:
+    """What a unit was like for a while; ``holds`` is False from its next change on."""
+
+    __slots__ = ("holds",)
+
+    def __init__(self) -> None:
+        self.holds = True
+
+
 class Unit:
     """One unit of work; shared by all threads and tasks that work for it.
 
     ``role`` is what was asked for, ``request`` the request that is served, if there is one; its
     response carries the unit's marks. ``counts`` maps (alias, reason) to the number of reads
     answered so; ``trace`` keeps the latest answers where ``TRACE`` is on. ``taken`` are the marks
-    that were handed on last. ``version`` is another object after every pin, write and change of
-    role. ``outer`` is the unit that this one was begun in, and in ``notes`` each router may keep
+    that were handed on last. ``version`` is another one after everything that may change where it
+    reads. ``outer`` is the unit that this one was begun in, and in ``notes`` each router may keep
     what it remembers of the unit. A unit that begins when its request has a session already
     ``ends_before_its_session`` is saved. One that ``is_made_up`` only asks what would be answered,
     so that nobody is told of its reads.
@@ -131,7 +141,6 @@ class Unit:
 
     __slots__ = (
         "_at_end",
-        "_hanging",
         "_load_marks",
         "_marks",
         "_role",
@@ -160,7 +169,6 @@ class Unit:
         self._role = role
         self._at_end: list[Callable[[], None]] = []
         self._tallies: dict[Answer, Tally] = {}
-        self._hanging: set[Callable[[], None]] = set()
         self.request = request
         self.ends_before_its_session = hasattr(request, "session")
         self.outer: Unit | None = None
@@ -170,7 +178,7 @@ class Unit:
         self.sets: dict[str, SetState] = {}
         self.taken: Marks = {}
         self.trace: Sequence[Decision] = ()
-        self.version = object()
+        self.version = Version()
 
     @property
     def role(self) -> Role | None:
@@ -182,14 +190,10 @@ class Unit:
         self.change()
 
     def change(self) -> None:
-        """Be of another version: what hangs on the one before is forgotten, in every thread."""
-        self.version = object()
-        for forget in tuple(self._hanging):
-            forget()
-
-    def hang_on(self, forget: Callable[[], None]) -> None:
-        """Have *forget* called at each change; once, however often this is."""
-        self._hanging.add(forget)
+        """Be of another version: what hangs on the one before holds no longer, in any thread."""
+        with _changing:
+            before, self.version = self.version, Version()
+            before.holds = False
 
     def at_end(self, work: Callable[[], None]) -> None:
         """Have *work* done when the unit ends, before its marks are taken."""
