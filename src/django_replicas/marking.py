@@ -11,7 +11,7 @@ from .hangup import hung_up_after
 from .leaders import connection_of_this_thread, has_open_transaction
 from .liveness import Liveness
 from .marks import Mark, Marks, merge
-from .positions import Position, positions_of
+from .positions import Position, may_have_positions, positions_of
 from .topology import ReplicaSet
 from .units import SetState, Unit, lasting, on_event_loop
 
@@ -86,14 +86,14 @@ def _written(alias: str, state: SetState) -> Mark | None:
 def _position(replica_set: ReplicaSet, connection: BaseDatabaseWrapper) -> Position | None:
     leader = replica_set.leader
     liveness = _known.get(leader) or _known.setdefault(leader, Liveness(replica_set.check_interval))
-    if not liveness.may_try(leader):
+    if not may_have_positions(connection) or not liveness.may_try(leader):
         return None
     try:
         connection.ensure_connection()
-        positions = positions_of(connection)
-        if positions is None:
-            return None
         with hung_up_after(connection, replica_set.check_timeout):
+            positions = positions_of(connection)
+            if positions is None:
+                return None
             position = positions.written(connection, flushed=replica_set.mark_position == "flushed")
         problem = None if position else "it keeps no log that followers could replay"
     except Error as error:
