@@ -15,6 +15,7 @@ from django_replicas import unit_of_work
 from django_replicas.compat import multidb
 from django_replicas.compat.multidb import middleware, pinning
 from django_replicas.compat.multidb.pinning import mark_as_write, use_primary_db
+from django_replicas.positions import WalPosition
 
 from .moved import in_turn, settings_in, without_replicas
 from .settings import sqlite
@@ -65,6 +66,15 @@ def where(request):
     return JsonResponse([before, title()], safe=False)
 
 
+def by_hand(request):
+    """Choose as those do who write their own SQL, and tell whether the thread was pinned."""
+    is_pinned = multidb.this_thread_is_pinned()
+    alias = "default" if is_pinned else multidb.get_replica()
+    if request.method == "POST":
+        write()
+    return JsonResponse([is_pinned, Book.objects.using(alias).get(pk=1).title], safe=False)
+
+
 def says_so(request):
     """Set the attribute by hand, and write nothing."""
     response = JsonResponse([title(), title()], safe=False)
@@ -84,6 +94,7 @@ async def says_so_async(request):
 urlpatterns = [
     path("where", where),
     path("db_write", multidb.db_write(where)),
+    path("by_hand", by_hand),
     path("says_so", says_so),
     path("async/db_write", where_async),
     path("async/says_so", says_so_async),
@@ -204,6 +215,24 @@ def test_unsafe_methods_read_default(project):
         agent = Client()
         assert not agent.generic("DELETE", "/where").cookies
         assert set(agent.get("/where").json()) <= SHADOWS
+
+
+def test_the_thread_is_pinned_in_what_is_to_read_default(project):
+    """The middleware pins it for unsafe methods, and for who comes with the cookie."""
+    with project(README + PINNING):
+        agent = Client()
+        assert agent.get("/by_hand").json()[0] is False
+        assert agent.post("/by_hand").json() == [True, "default"]
+        assert agent.get("/by_hand").json() == [True, "default"]
+        assert Client().get("/by_hand").json()[0] is False
+
+
+def test_a_position_pins_the_thread_too(project):
+    """A replica chosen by hand is not asked whether it has replayed it."""
+    with project(README + PINNING), unit_of_work() as block:
+        state = block.unit.state_of("default")
+        state.marked, state.sought = False, WalPosition(1, 100)
+        assert multidb.this_thread_is_pinned()
 
 
 def test_db_write(project):

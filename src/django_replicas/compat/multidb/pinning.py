@@ -8,6 +8,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from django_replicas import is_pinned, pin, unpin_all
 from django_replicas.pinning import Block, each_call_inside
+from django_replicas.units import LEADER, current_scope
 
 __all__ = [
     "db_write",
@@ -24,8 +25,20 @@ R = TypeVar("R")
 
 
 def this_thread_is_pinned() -> bool:
-    """Tell whether this unit of work reads from the leader."""
-    return is_pinned(DEFAULT_DB_ALIAS)
+    """Tell whether this unit of work has reason to read from the leader.
+
+    A pin or a write of its own, a method such as ``POST``, or a mark that its user came with, even
+    if some follower has by now what that asks for.
+    """
+    scope, alias = current_scope(), DEFAULT_DB_ALIAS
+    if not scope.inside or scope.unit is None:
+        return False
+    return (
+        is_pinned(alias)
+        or scope.role is LEADER
+        or scope.unit.is_marked(alias)
+        or scope.unit.state_of(alias).sought is not None
+    )
 
 
 def pin_this_thread() -> None:
