@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db.models import TextChoices
 from django.test import override_settings
 
 from django_replicas.checks import check_requests, check_settings
@@ -414,14 +415,21 @@ def test_printed_settings_of_a_project_that_has_moved(capsys, settings):
         assert printed(capsys) == "REPLICAS = {}\n"
 
 
+class Alias(TextChoices):
+    """Databases, named once."""
+
+    SHADOW = "shadow"
+
+
 def test_values_as_python():
     """What is printed is what was meant, whatever is in it, and lines end where people end them."""
     value = {
         "SETS": {"a" * 30: ["b" * 30, "c" * 30], "d": {"FOLLOWERS": ("e" * 40, "f" * 50)}},
         **{"QUOTED": "it's", "OTHER": 'say "x"', "NONE": None, "LONG": "x" * 100},
-        "SECONDS": 0.5,
+        **{"SECONDS": 0.5, "MEMBER": Alias.SHADOW},
     }
     text = as_python(value)
     assert eval(text) == value
     assert [line for line in text.splitlines() if len(line) > 88] == [f'    "LONG": "{"x" * 100}",']
     assert '"QUOTED": "it\'s",' in text
+    assert '"MEMBER": "shadow",' in text

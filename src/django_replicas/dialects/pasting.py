@@ -69,7 +69,8 @@ def _brackets(value: list[Any] | tuple[Any, ...]) -> tuple[str, str]:
 
 
 def _quoted(text: str) -> str:
-    written = repr(text)
+    # A member of an enumeration writes itself in another way.
+    written = str.__repr__(text)
     if written.startswith("'") and '"' not in written:
         return f'"{written[1:-1]}"'
     return written
