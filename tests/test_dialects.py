@@ -213,7 +213,17 @@ MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
         ),
         (
             MASTERS | {"DATABASE_SETS": {"default": "x", "other": []}},
-            "DATABASE_SETS must be a list of aliases, not 'x'.",
+            'DATABASE_SETS["default"] must be a list with a dict of settings for each follower, '
+            "not 'x'.",
+        ),
+        (
+            MASTERS | {"DATABASE_SETS": {"default": {"HOST": "x"}, "other": []}},
+            'DATABASE_SETS["default"] must be a list with a dict of settings for each follower, '
+            "not {'HOST': 'x'}.",
+        ),
+        (
+            {"MASTER_DATABASES": {"default": {}}, "DATABASE_SETS": {}},
+            "DATABASE_SETS has no entry for 'default'. Add its followers, or an empty list.",
         ),
         (
             LEADER | {"REPLICA_DATABASES": None},

@@ -24,15 +24,11 @@ def translate(given: Given) -> Translation:
             draft.problem(
                 f"{name} must be a dict with the alias of each leader, not {given[name]!r}."
             )
-    masters, sets = (_dict(given.get(name)) for name in DATABASES)
+    masters, sets = (given.get(name) for name in DATABASES)
     draft.put(("SETS",), {}, "DATABASE_SETS")
-    for alias in masters:
-        if alias in sets:
-            draft.put_followers(alias, _aliases(alias, sets[alias]), "DATABASE_SETS")
-        elif sets:
-            draft.problem(
-                f"DATABASE_SETS has no entry for {alias!r}. Add its followers, or an empty list."
-            )
+    if isinstance(masters, Mapping) and isinstance(sets, Mapping):
+        for alias in masters:
+            _put_set(draft, alias, sets)
     draft.put(("BALANCE",), "round_robin")
     draft.put(("OUTSIDE_UNITS",), "routed").put(("WRITES_AT",), "routing")
     given = {"PINDB_PINNING_COOKIE": "pindb_pinned_set", **given}
@@ -49,14 +45,21 @@ _TO_LOWER_CASE = (
 )
 
 
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _aliases(leader: str, followers: Any) -> Any:
-    """Return the aliases that ``populate_replicas`` gives to a leader's followers."""
-    is_list = isinstance(followers, Sized) and not isinstance(followers, str | Mapping)
-    return [f"{leader}-{number}" for number in range(len(followers))] if is_list else followers
+def _put_set(draft: Draft, leader: str, sets: Mapping[str, Any]) -> None:
+    """Put a leader's followers, by the aliases that ``populate_replicas`` gives to them."""
+    followers = sets.get(leader)
+    if leader not in sets:
+        draft.problem(
+            f"DATABASE_SETS has no entry for {leader!r}. Add its followers, or an empty list."
+        )
+    elif not isinstance(followers, Sized) or isinstance(followers, str | Mapping):
+        draft.problem(
+            f'DATABASE_SETS["{leader}"] must be a list with a dict of settings for each follower, '
+            f"not {followers!r}."
+        )
+    else:
+        aliases = [f"{leader}-{number}" for number in range(len(followers))]
+        draft.put_followers(leader, aliases, "DATABASE_SETS")
 
 
 DIALECT = Dialect(
