@@ -115,6 +115,11 @@ OF_MULTIDB = {
         pytest.param(
             {"LEADER_DATABASE": "default"}, {"SETS": {"default": []}}, id="a leader alone"
         ),
+        pytest.param(
+            {"LEADER_DATABASE": "default", "REPLICA_DATABASES": ["default"]},
+            {"SETS": {"default": []}},
+            id="a leader that follows itself, as django-distributed has it in development",
+        ),
         pytest.param(REPLICAS_OF_MULTIDB, OF_MULTIDB, id="multidb"),
         pytest.param(
             {"SLAVE_DATABASES": ["replica1", "replica2"]}, OF_MULTIDB, id="multidb before 0.8"

@@ -64,7 +64,9 @@ class Draft:
     def put_followers(self, leader: str, followers: Any, name: str) -> Self:
         # A dict would be taken for all that a set may say.
         value = {"FOLLOWERS": followers} if isinstance(followers, Mapping) else followers
-        self.put(("SETS", leader), value, name)
+        # A leader that is named as its own one follower reads everything, as in development.
+        is_alone = value in ([leader], (leader,))
+        self.put(("SETS", leader), [] if is_alone else value, name)
         self._names.setdefault(("SETS",), name)
         return self
 
