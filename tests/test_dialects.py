@@ -82,6 +82,11 @@ OF_MULTIDB = {
             {**OF_DJANGO_REPLICATED, "SETS": {"default": []}},
             id="django_replicated without a slave",
         ),
+        pytest.param(
+            {"REPLICATED_DATABASE_SLAVES": None, "REPLICATED_VIEWS_OVERRIDES": None},
+            {**OF_DJANGO_REPLICATED, "SETS": {"default": []}},
+            id="django_replicated with nothing in its settings",
+        ),
         pytest.param(MASTERS, OF_PINDB, id="pindb"),
         pytest.param(
             {
@@ -412,6 +417,8 @@ def test_printed_settings_that_have_no_successor(capsys):
         REPLICATED_MANAGE_ATOMIC_REQUESTS=True,
     ):
         words = printed(capsys)
+    with without_replicas(**SLAVES, **{codes: [303, 302]}):
+        assert codes + " has" not in printed(capsys)
     with without_replicas(**settings_in(STAR_IMPORT)):
         assert printed(capsys).count("#") == 1
     assert "# REPLICATED_CACHE_BACKEND has no successor: " in words

@@ -1,5 +1,6 @@
 """The settings of django_replicated: every ``REPLICATED_*``."""
 
+from collections.abc import Collection
 from typing import Any
 
 from .translation import Dialect, Draft, Given, Translation
@@ -24,7 +25,7 @@ DEFAULTS = {
     "REPLICATED_READ_ONLY_DOWNTIME": 20,
     "REPLICATED_READ_ONLY_TRIES": 1,
 }
-REDIRECTS = (302, 303)
+REDIRECTS = {302, 303}
 OTHERS = {
     "REPLICATED_FORCE_STATE_HEADER",
     "REPLICATED_CACHE_BACKEND",
@@ -37,9 +38,9 @@ def translate(given: Given) -> Translation:
     """Say it as ``REPLICAS``: ``default`` leads, and what is not given is as it always was."""
     given = {**DEFAULTS, **given}
     draft = Draft()
-    slaves = given["REPLICATED_DATABASE_SLAVES"]
+    slaves = given["REPLICATED_DATABASE_SLAVES"] or []
     draft.put_followers("default", slaves, "REPLICATED_DATABASE_SLAVES")
-    if given["REPLICATED_VIEWS_OVERRIDES"] == {}:
+    if not given["REPLICATED_VIEWS_OVERRIDES"]:
         del given["REPLICATED_VIEWS_OVERRIDES"]
     draft.put_given(given, PLACES)
     if given["REPLICATED_CHECK_STATE_ON_WRITE"] is True:
@@ -53,7 +54,8 @@ def translate(given: Given) -> Translation:
             "REPLICATED_CACHE_BACKEND has no successor: which followers are down is known in each "
             "process, and no cache is asked."
         )
-    if given.get("REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES", REDIRECTS) != REDIRECTS:
+    codes = given.get("REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES", REDIRECTS)
+    if not isinstance(codes, Collection) or set(codes) != REDIRECTS:
         draft.advise(
             "REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES has no successor: who wrote is kept on "
             "the leader, whatever the status of the response."
