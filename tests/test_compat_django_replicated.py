@@ -369,6 +369,17 @@ def test_states_by_hand(project):
             assert title() in SLAVES
 
 
+def test_what_is_no_state(project):
+    """It is told at once, and nothing is read from a slave by mistake."""
+    with project():
+        for use in (routers.init, routers.use_state, use_state):
+            with pytest.raises(ValueError, match=r"^'Master' is no state\. "):
+                use("Master")
+        with pytest.raises(RuntimeError, match="there was none"):
+            routers.revert()
+        assert routers.state() == "master"
+
+
 def test_forced_state(project):
     """The middleware may have one state for all requests."""
     with project():

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from django_replicas.pinning import Block, UnitOfWork, as_role
 from django_replicas.routers import LeaderFollowerRouter
-from django_replicas.units import FOLLOWER, LEADER, current_scope
+from django_replicas.units import FOLLOWER, LEADER, Role, current_scope
 
 __all__ = ["ReplicationRouter", "States"]
 
@@ -13,6 +13,13 @@ State = Literal["master", "slave"]
 ROLES = {"master": LEADER, "slave": FOLLOWER}
 
 _entered: ContextVar[tuple[Block, ...]] = ContextVar("django_replicated.states", default=())
+
+
+def role_in(state: str) -> Role:
+    """Return what a state is called here; raises ``ValueError`` for what is none."""
+    if state not in ROLES:
+        raise ValueError(f"{state!r} is no state. There are 'master' and 'slave'.")
+    return ROLES[state]
 
 
 class States:
@@ -27,13 +34,15 @@ class States:
 
     def use_state(self, state: State) -> Self:
         """Take on a state until ``revert()``."""
-        role = ROLES[state]
+        role = role_in(state)
         block = as_role(role) if current_scope().inside else UnitOfWork(role)
         _entered.set((*_entered.get(), block.__enter__()))
         return self
 
     def revert(self) -> None:
         """Go back to what was before the last ``use_state()``."""
+        if not _entered.get():
+            raise RuntimeError("revert() goes back to before a use_state(), and there was none.")
         *before, block = _entered.get()
         _entered.set(tuple(before))
         block.__exit__(None, None, None)
