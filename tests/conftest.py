@@ -25,11 +25,12 @@ from django_replicas.units import OUTSIDE
 
 from .django_sources import fetch_tests
 
-# What these take long over, servers, browsers and workers, does not differ from one environment to
-# the next: under tox they are run with the oldest Python, and with the latest of all with the
-# latest Django.
+# What these take long over, servers, browsers, workers and pages, does not differ from one
+# environment to the next: under tox they are run with the oldest Python, and with the latest of all
+# with the latest Django.
 LONG = {
     "test_admin_in_browser",
+    "test_architecture",
     "test_balanced_django",
     "test_balanced_mariadb",
     "test_balanced_pgbouncer",
@@ -42,9 +43,12 @@ LONG = {
     "test_conflicts",
     "test_discovery",
     "test_django_cache_tests",
+    "test_docs",
     "test_elasticache",
+    "test_growing",
     "test_hangup",
     "test_histories",
+    "test_howto",
     "test_isolation",
     "test_jobs_replicated",
     "test_mariadb",
@@ -52,6 +56,7 @@ LONG = {
     "test_marking",
     "test_marks_on_servers",
     "test_measuring",
+    "test_moving_docs",
     "test_overrides",
     "test_positions",
     "test_readonly",
@@ -60,8 +65,10 @@ LONG = {
     "test_sessions_django",
     "test_sessions_races",
     "test_status",
+    "test_sticky",
     "test_stores_replicated",
     "test_tasks",
+    "test_testing_docs",
     "test_users_suites",
 }
 
