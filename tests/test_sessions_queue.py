@@ -271,8 +271,9 @@ def test_there_are_never_more_threads_than_workers(make_queue):
 inherited = ContextVar("inherited", default="nothing")
 
 
-def test_threads_call_each_other_for_what_is_due_together(make_queue):
-    """Nothing was, when it was submitted."""
+@pytest.mark.parametrize("apart", [0, 1])
+def test_threads_call_each_other_for_what_is_due_later(make_queue, apart):
+    """Nothing was, when it was submitted, and the first to run may hang when the next is due."""
     queue = make_queue(3, at_rest=lambda: None)
     together, met = threading.Barrier(3), []
 
@@ -280,8 +281,8 @@ def test_threads_call_each_other_for_what_is_due_together(make_queue):
         def __call__(self):
             met.append(together.wait(5))
 
-    for name in "abc":
-        queue.submit(name, Meeting(), after=0.02)
+    for number, name in enumerate("abc"):
+        queue.submit(name, Meeting(), after=0.02 * (1 + number * apart))
     wait_until(lambda: len(met) == 3, "three threads meet")
 
 

@@ -223,8 +223,8 @@ class Queue(Generic[J]):
         return None
 
     def _call_for_help(self) -> None:
-        """Start another thread for what became due while only this one was there."""
-        if self._due and self._due[0][0] <= self._clock():
+        """Have another thread there for what is due next, because this job may take long."""
+        if self._due:
             self._has_worker()
 
     def _seconds_to_wait(self, at_most: float) -> float:
