@@ -1,6 +1,7 @@
 """Which rule answers, said by the routers themselves, with no connection opened."""
 
 import json
+import re
 
 import pymysql
 import pytest
@@ -17,6 +18,7 @@ from django_replicas.routers import GreedyPinRouter
 from django_replicas.signals import routed
 from django_replicas.units import current_unit
 
+from .pages import text_of
 from .shop.models import Book
 
 BOTH = ("replica1", "replica2")
@@ -259,6 +261,29 @@ def test_every_rule_answers_with_reasons_of_its_own():
     assert len(reasons) == len(set(reasons))
     assert rule_of(Reason.MARKED) == 8
     assert rule_of("the weather") is None
+
+
+ROW = re.compile(r"^   \* - (\d\w*)$", re.MULTILINE)
+ROW_OF_REASONS = re.compile(r"^   \* - (``[A-Z_]+``.*)\n     - (\d.*)$", re.MULTILINE)
+ROW_OF_VALUES = re.compile(r"^   \* - (.+)\n     - (\d[\d, ]*\w*)$", re.MULTILINE)
+
+
+def test_rules_have_the_numbers_of_the_page():
+    """Each of them, once in the page's table."""
+    assert ROW.findall(text_of("routing")) == [
+        str(number) for number in dict.fromkeys(rule.number for rule in RULES)
+    ]
+
+
+def test_reasons_have_the_rules_of_the_pages():
+    """By name on one page, by what a trace shows on the other."""
+    by_name = ROW_OF_REASONS.findall(text_of("routing"))
+    found = {name: rules for names, rules in by_name for name in re.findall(r"[A-Z_]+", names)}
+    assert set(found) == {reason.name for reason in Reason}
+    by_value = dict(ROW_OF_VALUES.findall(text_of("seeing")))
+    for reason in Reason:
+        assert str(rule_of(reason)) in found[reason.name].split(", ")
+        assert by_value[reason.value] == found[reason.name]
 
 
 @pytest.mark.parametrize(
