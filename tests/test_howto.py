@@ -1,11 +1,15 @@
 """What the pages of ``docs/howto`` show is done here, and comes out as they say."""
 
+import json
 import logging
+import re
 import sys
+from io import StringIO
 
 import pymysql
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import call_command
 from django.db import connections, transaction
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
@@ -16,7 +20,7 @@ from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
 from django_replicas.units import current_unit
 
-from .pages import blocks_of, python_of
+from .pages import ROOT, blocks_of, python_of, text_of
 from .shop.models import Book, Shelf
 
 FOLLOWERS = {"replica1", "replica2"}
@@ -186,6 +190,60 @@ def test_one_read_among_many(trace_of):
         title()
 
     assert trace_of(view)[0] == traces()[3]
+
+
+# Planned work
+
+
+NONE_LOST, LEADER_LOST, ONE_LOST, BOTH_LOST = (
+    (),
+    ("default",),
+    ("replica1",),
+    ("replica1", "replica2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "level"), [(NONE_LOST, 0), (ONE_LOST, 1), (BOTH_LOST, 2), (LEADER_LOST, 2)]
+)
+def test_how_bad_it_is(lost, level, monkeypatch, tmp_path):
+    """What the command tells of lost servers is read as the page says."""
+    for alias in lost:
+        monkeypatch.setitem(connections.settings[alias], "NAME", str(tmp_path / "gone" / "file"))
+    out = StringIO()
+    call_command("replicas", "--json", stdout=out)
+    assert how_bad(json.loads(out.getvalue())) == level
+
+
+@pytest.mark.parametrize("key", ["lags", "note"])
+def test_a_follower_that_is_not_as_it_should_be(key):
+    """It counts as one that is lost."""
+    out = StringIO()
+    call_command("replicas", "--json", "--database", "default", stdout=out)
+    rows = json.loads(out.getvalue())
+    rows[1][key] = "it is too far behind"
+    assert how_bad(rows) == 1
+
+
+def how_bad(rows):
+    code = next(code for code in python_of("howto/planned-work") if "how_bad" in code)
+    return defined_by(code, __name__="alarm")["how_bad"](rows)
+
+
+RECORD = re.compile(r"\*([^*\n]+)\*")
+
+
+def test_records_are_worded_as_they_are_logged():
+    """Those that the page tells what to do about."""
+    logged = " ".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    logged = re.sub(r'"\s+"', "", logged).replace("%r", "%")
+    _, table = text_of("howto/planned-work").split("Records of the logger")
+    records = RECORD.findall(table.split("Of the signals")[0].replace("   * -", ""))
+    assert len(records) == 12
+    for record in records:
+        worded = re.sub(r"'[^']+'", "%", record).replace("is given up", "is %s")
+        for part in filter(None, (each.strip() for each in worded.split("…"))):
+            assert part in logged, part
 
 
 # Settings
