@@ -49,6 +49,7 @@ LONG = {
     "test_hangup",
     "test_histories",
     "test_howto",
+    "test_howto_servers",
     "test_isolation",
     "test_jobs_replicated",
     "test_mariadb",
