@@ -8,8 +8,9 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.http import JsonResponse
 from django.shortcuts import redirect
-from django.test import AsyncClient, Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
+from django.utils.deprecation import MiddlewareMixin
 
 from django_replicas import unit_of_work
 from django_replicas.checks import check_databases
@@ -367,6 +368,48 @@ def test_states_by_hand(project):
             assert title() == "default"
             routers.revert()
             assert title() in SLAVES
+
+
+class InTheMaster(MiddlewareMixin):
+    """Middleware as it was written for the older package, in two halves."""
+
+    def process_request(self, request):
+        routers.use_state("slave").use_state("master")
+
+    def process_response(self, request, response):
+        routers.revert()
+        response["X-State"] = routers.state()
+        routers.reset()
+        return response
+
+
+def test_states_in_two_halves_of_a_middleware(project):
+    """On an event loop each half has a context of its own; what was there comes back."""
+
+    async def visit():
+        response = await AsyncClient().get("/async/where")
+        await sync_to_async(connections.close_all)()
+        return response
+
+    with project():
+        halves = [*django_settings.MIDDLEWARE, f"{__name__}.InTheMaster"]
+        with override_settings(MIDDLEWARE=halves):
+            for response in asyncio.run(visit()), Client().get("/where"):
+                assert response.json() == ["default", "master"]
+                assert response["X-State"] == "slave"
+
+
+def test_states_in_two_calls(project):
+    """The same outside any request, where there may have been nothing before."""
+
+    async def visit():
+        await sync_to_async(routers.use_state)("slave")
+        inside = await sync_to_async(routers.state)(), routers.state()
+        await sync_to_async(routers.revert)()
+        return inside, routers.state()
+
+    with project():
+        assert asyncio.run(visit()) == (("slave", "slave"), "master")
 
 
 def test_what_is_no_state(project):

@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.checks import run_checks
 from django.db import connections
 from django.http import JsonResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, override_settings
 from django.urls import path
+from django.utils.deprecation import MiddlewareMixin
 
 from django_replicas import unit_of_work
 from django_replicas.compat import multidb
@@ -339,6 +341,34 @@ def test_use_primary_db_nests(project):
         with pytest.raises(ZeroDivisionError), use_primary_db:
             _ = 1 / 0
         assert title() in SHADOWS
+
+
+class OnThePrimary(MiddlewareMixin):
+    """Middleware that enters and leaves in two halves."""
+
+    def process_request(self, request):
+        use_primary_db.__enter__()
+
+    def process_response(self, request, response):
+        use_primary_db.__exit__(None, None, None)
+        response["X-Pinned"] = multidb.this_thread_is_pinned()
+        return response
+
+
+def test_use_primary_db_in_two_halves_of_a_middleware(project):
+    """On an event loop each half has a context of its own; what was there comes back."""
+
+    async def visit():
+        response = await AsyncClient().get("/async/where")
+        await sync_to_async(connections.close_all)()
+        return response
+
+    with project(README + PINNING):
+        halves = [*settings.MIDDLEWARE, f"{__name__}.OnThePrimary"]
+        with override_settings(MIDDLEWARE=halves):
+            for response in asyncio.run(visit()), Client().get("/where"):
+                assert response.json() == ["default", "default"]
+                assert response["X-Pinned"] == "False"
 
 
 def test_what_is_written_in_it_is_carried_on(project):

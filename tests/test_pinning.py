@@ -444,6 +444,26 @@ def test_block_is_entered_once(verb):
         assert get_pinned() == NO_PINS
 
 
+async def test_block_left_in_another_call():
+    """Calls through sync_to_async have contexts of their own, and hand on what holds in them."""
+    with unit_of_work():
+        block = leader("default")
+        await sync_to_async(block.__enter__)()
+        assert await aanswer() == "default"
+        await sync_to_async(block.__exit__)(None, None, None)
+        assert await aanswer() in FOLLOWERS
+
+
+def test_block_left_where_it_does_not_hold():
+    """What was before it in one place is put back in no other."""
+    block = leader("default")
+    copy_context().run(block.__enter__)
+    before = current_scope()
+    with pytest.raises(ValueError, match="different Context"):
+        block.__exit__(None, None, None)
+    assert current_scope() is before
+
+
 def test_block_answers_itself():
     """`as` names the block."""
     block = leader("default")

@@ -13,7 +13,18 @@ from django.db import router
 
 from .origins import unit_of_other_middleware
 from .shortcuts import forget_here
-from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope, current_unit, leads
+from .units import (
+    FOLLOWER,
+    LEADER,
+    OUTSIDE,
+    Role,
+    Scope,
+    Unit,
+    current,
+    current_scope,
+    current_unit,
+    leads,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,10 +33,12 @@ R = TypeVar("R")
 class Block:
     """A ``with`` block that changes the scope and puts back what was there, whatever happens.
 
-    Each one is entered once. Threads and tasks that did not inherit the scope are not touched.
+    Each one is entered once. It may be left by another call through ``sync_to_async`` than the one
+    that entered it. Threads and tasks that did not inherit the scope are not touched.
     """
 
     _token: Token[Scope] | None = None
+    _scope_inside: Scope
 
     def __init__(self, change: Callable[[Scope], Scope]) -> None:
         self._change = change
@@ -37,7 +50,8 @@ class Block:
     def __enter__(self) -> Self:
         if self._token is not None:
             raise RuntimeError("This block was entered before; make a new one for each `with`.")
-        self._token = current.set(self._inside(current_scope()))
+        self._scope_inside = self._inside(current_scope())
+        self._token = current.set(self._scope_inside)
         return self
 
     def __exit__(
@@ -46,7 +60,15 @@ class Block:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        current.reset(cast("Token[Scope]", self._token))
+        token = cast("Token[Scope]", self._token)
+        try:
+            current.reset(token)
+        except ValueError:
+            # sync_to_async carries the scope from one call to the next, where no token counts.
+            # In any other place, this would put back what was never there.
+            if current.get() != self._scope_inside:
+                raise
+            current.set(OUTSIDE if token.old_value is Token.MISSING else token.old_value)
 
     def rest(self) -> "Block":
         """Return a block for what is awaited once this one, where we are, is left."""
