@@ -65,8 +65,9 @@ def check(folder, changes="", *, databases=()):
     (folder / "shop_settings.py").write_text(RIGHT + changes)
     arguments = [f"--database={alias}" for alias in databases]
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    quietly = [sys.executable, "-W", "error", "-W", "ignore:django_replicas.compat"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "django", "check", *arguments],
+        [*quietly, "-m", "django", "check", *arguments],
         env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "shop_settings"},
         capture_output=True,
         text=True,

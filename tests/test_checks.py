@@ -55,6 +55,7 @@ REPLICAS["MARK_STORE"] = "cache"
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
 CACHES = {"default": {"BACKEND": FILES, "LOCATION": "/nowhere"}}
 """,
+    "W019": 'MIDDLEWARE[0] = "django_replicas.compat.pindb.middleware.PinDbMiddleware"',
     "E030": """
 SESSION_ENGINE = "django_replicas.sessions.write_behind"
 SESSION_CACHE_ALIAS = "nowhere"
@@ -774,6 +775,29 @@ def test_a_cache_for_marks(settings, backend, expected):
     assert {"E006", "W015", "W018"} & set(ids()) == {expected} - {None}
     settings.REPLICAS = {**settings.REPLICAS, "MARK_CACHE": "nowhere"}
     assert "E006" in ids()
+
+
+def test_paths_of_older_packages(settings):
+    """Each that goes is named, with what takes its place; ours stay, and so does what is theirs."""
+    compat = "django_replicas.compat"
+    settings.MIDDLEWARE = ["multidb.middleware.PinningRouterMiddleware", *settings.MIDDLEWARE]
+    assert "W019" not in ids()
+    settings.DATABASE_ROUTERS = [f"{compat}.multidb.PinningReplicaRouter"]
+    settings.SESSION_ENGINE = f"{compat}.django_distributed.session_engine"
+    assert [each for each in check_settings() if each.id == "django_replicas.W019"] == [
+        warning(
+            "W019",
+            f"DATABASE_ROUTERS names '{compat}.multidb.PinningReplicaRouter', which goes with "
+            "django-replicas 2.0.",
+            "Write 'django_replicas.routers.GreedyPinRouter' in its place.",
+        ),
+        warning(
+            "W019",
+            f"SESSION_ENGINE names '{compat}.django_distributed.session_engine', which goes with "
+            "django-replicas 2.0.",
+            "Write 'django_replicas.sessions.write_behind' in its place.",
+        ),
+    ]
 
 
 def test_shared_cache_is_fit_for_recency(settings):

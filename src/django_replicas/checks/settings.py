@@ -11,6 +11,7 @@ from django.db import connections
 
 from django_replicas.clients import client_key_named
 from django_replicas.conf import get_sound_config, session_models
+from django_replicas.dialects.pasting import COMPAT, paths_to_change
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.stores import store_named
@@ -31,6 +32,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_unimportable(),
         *_recency_cache(),
         *_mark_cache(),
+        *_paths_that_go(),
     ]
 
 
@@ -130,6 +132,17 @@ def _mark_cache() -> Iterator[CheckMessage]:
             "that end at once, the mark of one may be lost.",
             'Name a cache on memcached or Redis in REPLICAS["MARK_CACHE"].',
         )
+
+
+def _paths_that_go() -> Iterator[CheckMessage]:
+    # The warning at the import is attributed to importlib, so that nobody is shown it.
+    for where, path, ours in paths_to_change(settings):
+        if path.startswith(COMPAT):
+            yield warning(
+                "W019",
+                f"{where} names {path!r}, which goes with django-replicas 2.0.",
+                f"Write {ours!r} in its place.",
+            )
 
 
 def _no_cache(key: str, name: str) -> CheckMessage:
