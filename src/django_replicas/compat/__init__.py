@@ -6,6 +6,7 @@ them go with the same release.
 """
 
 import warnings
+from collections.abc import Mapping
 
 
 class RemovedInReplicas2Warning(DeprecationWarning):
@@ -20,3 +21,20 @@ def warn_of_removal(package: str) -> None:
         RemovedInReplicas2Warning,
         stacklevel=3,
     )
+
+
+BEHIND = "put what it does into a middleware of your own, behind this one."
+HALVES = {"process_request": BEHIND, "process_response": BEHIND}
+
+
+def refuse_hooks(base: type, subclass: type, remedies: Mapping[str, str]) -> None:
+    """Raise ``TypeError`` where *subclass* overrides what nothing calls any more.
+
+    *remedies* names what was called in the older package's *base*, and says what to do instead.
+    """
+    for name, remedy in remedies.items():
+        if getattr(subclass, name, None) is not getattr(base, name, None):
+            raise TypeError(
+                f"{subclass.__qualname__}.{name} is not asked by django-replicas, as it was by the "
+                f"older package: {remedy}"
+            )

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from django_replicas import pin
+from django_replicas.compat import HALVES, refuse_hooks
 from django_replicas.conf import get_config
 from django_replicas.http import SAFE_METHODS
 from django_replicas.middleware import ReplicasMiddleware
@@ -33,6 +34,10 @@ class PinningRouterMiddleware(ReplicasMiddleware):
 
     def __init__(self, get_response: GetResponse) -> None:
         super().__init__(_heeding_db_write(get_response))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_hooks(PinningRouterMiddleware, cls, HALVES)
 
 
 def _heeding_db_write(get_response: Any) -> GetResponse:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django_replicas.compat import HALVES, refuse_hooks
 from django_replicas.conf import get_config
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.topology import ReplicaSet
@@ -11,7 +12,13 @@ __all__ = ["PINNING_COOKIE", "PINNING_SECONDS", "PinDbMiddleware"]
 PINNING_COOKIE: str
 PINNING_SECONDS: float
 
-PinDbMiddleware = ReplicasMiddleware
+
+class PinDbMiddleware(ReplicasMiddleware):
+    """Ours, by the name that it had."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_hooks(PinDbMiddleware, cls, HALVES)
 
 
 def __getattr__(name: str) -> Any:

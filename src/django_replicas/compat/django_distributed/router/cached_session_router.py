@@ -1,7 +1,8 @@
 """The routers that note in a cache what was written lately."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from django_replicas.compat import refuse_hooks
 from django_replicas.conf import get_config
 from django_replicas.readers import tables_of
 from django_replicas.recency import KEY_PREFIX
@@ -12,11 +13,22 @@ from .distributed_router import DistributedRouter
 if TYPE_CHECKING:
     from django.db.models import Model
 
+HOOKS = {
+    "update_cache": (
+        "writes are seen in their SQL. Give it another name, and call update_cache() in it for "
+        "what is in no SQL."
+    )
+}
+
 
 class CachedRouter(DistributedRouter):
     """``SessionPinnedRouter`` without a key of its own: subclasses give it."""
 
     is_recently_updated = SessionPinnedRouter.is_recently_updated
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_hooks(CachedRouter, cls, HOOKS)
 
     def get_cache_key(self, model: "type[Model]") -> str | None:
         raise NotImplementedError(

@@ -1,9 +1,10 @@
 """The router whose subclasses say by themselves what was written lately."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS
 
+from django_replicas.compat import refuse_hooks
 from django_replicas.conf import get_config
 from django_replicas.routers import SessionPinnedRouter
 from django_replicas.settling import get_follower
@@ -11,9 +12,15 @@ from django_replicas.settling import get_follower
 if TYPE_CHECKING:
     from django.db.models import Model
 
+HOOKS = {"follower_db": 'say which follower is read by "BALANCE" in REPLICAS.'}
+
 
 class DistributedRouter(SessionPinnedRouter):
     """``SessionPinnedRouter`` without an answer of its own: subclasses give it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_hooks(DistributedRouter, cls, HOOKS)
 
     def is_recently_updated(self, model: "type[Model]") -> bool:
         raise NotImplementedError(
