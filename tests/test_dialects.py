@@ -144,6 +144,32 @@ OF_MULTIDB = {
             },
             id="all of multidb",
         ),
+        pytest.param(
+            {
+                **REPLICAS_OF_MULTIDB,
+                **{"MULTIDB_PINNING_SECONDS": "5", "MULTIDB_PINNING_COOKIE_SAMESITE": "lax"},
+            },
+            {
+                **OF_MULTIDB,
+                **{"PIN_SECONDS": 5, "COOKIE": {"NAME": "multidb_pin_writes", "SAMESITE": "Lax"}},
+            },
+            id="multidb as environment variables have it",
+        ),
+        pytest.param(
+            {**REPLICAS_OF_MULTIDB, "MULTIDB_PINNING_COOKIE_SAMESITE": False},
+            {**OF_MULTIDB, "COOKIE": {"NAME": "multidb_pin_writes", "SAMESITE": None}},
+            id="multidb without SameSite",
+        ),
+        pytest.param(
+            {**MASTERS, "PINDB_PINNING_SECONDS": " 3 "},
+            {**OF_PINDB, "PIN_SECONDS": 3},
+            id="pindb as environment variables have it",
+        ),
+        pytest.param(
+            {**SLAVES, "REPLICATED_FORCE_MASTER_COOKIE_MAX_AGE": "6"},
+            {**OF_DJANGO_REPLICATED, "PIN_SECONDS": 6},
+            id="django_replicated as environment variables have it",
+        ),
     ],
 )
 def test_older_settings_mean_what_replicas_says(older, replicas):
@@ -248,6 +274,40 @@ MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
             {"REPLICA_DATABASES": "replica1"},
             "REPLICA_DATABASES must be a list of aliases, not 'replica1'.",
         ),
+        *(
+            (
+                others | {name: nothing},
+                f"{name} is 0, with which users would miss what they have just written. Write for "
+                "how many seconds followers may be behind, or 0.001 where that is what is meant.",
+            )
+            for others, name, nothing in (
+                (REPLICAS_OF_MULTIDB, "MULTIDB_PINNING_SECONDS", 0),
+                (MASTERS, "PINDB_PINNING_SECONDS", "0"),
+                (SLAVES, "REPLICATED_FORCE_MASTER_COOKIE_MAX_AGE", 0.0),
+            )
+        ),
+        (
+            REPLICAS_OF_MULTIDB | {"MULTIDB_PINNING_SECONDS": False},
+            "MULTIDB_PINNING_SECONDS must be a number of seconds, not False.",
+        ),
+        (
+            {"REPLICA_DATABASES": ["replica1", "default", "replica2"]},
+            "REPLICA_DATABASES names 'default', which leads: remove it.",
+        ),
+        (
+            {"REPLICATED_DATABASE_SLAVES": ("replica1", "replica2", "replica1", "replica1")},
+            "REPLICATED_DATABASE_SLAVES names 'replica1' more than once: weights have no "
+            "successor, name each once.",
+        ),
+        (
+            LEADER | {"FOLLOWER_DATABASES": ["default", "default"]},
+            "FOLLOWER_DATABASES names 'default', which leads: remove it.",
+        ),
+        (
+            REPLICAS_OF_MULTIDB | {"MULTIDB_PINNING_COOKIE_SAMESITE": "loose"},
+            "MULTIDB_PINNING_COOKIE_SAMESITE must be one of 'Lax', 'Strict', 'None', None, not "
+            "'loose'.",
+        ),
         (
             REPLICAS_OF_MULTIDB | {"MULTIDB_PINNING_COOKIE_SECURE": 1},
             "MULTIDB_PINNING_COOKIE_SECURE must be True or False, not 1.",
@@ -329,7 +389,7 @@ def test_many_settings_are_named_in_one():
     brought = dict.fromkeys(django_replicated.DIALECT.own)
     with override_settings(**brought, REPLICAS={}):
         assert "django_replicated (REPLICATED_*)" in check_settings()[0].msg
-    with override_settings(**MASTERS, **dict.fromkeys(pindb.PLACES), REPLICAS={}):
+    with override_settings(**dict.fromkeys(pindb.DIALECT.own), REPLICAS={}):
         assert "(DATABASE_SETS, MASTER_DATABASES, PINDB_*)" in check_settings()[0].msg
 
 

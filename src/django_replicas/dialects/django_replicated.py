@@ -7,7 +7,6 @@ from .translation import Dialect, Draft, Given, Translation
 
 PLACES = {
     "REPLICATED_DATABASE_DOWNTIME": ("DOWNTIME",),
-    "REPLICATED_FORCE_MASTER_COOKIE_MAX_AGE": ("PIN_SECONDS",),
     "REPLICATED_FORCE_MASTER_COOKIE_NAME": ("COOKIE", "NAME"),
     "REPLICATED_CHECK_STATE_ON_WRITE": ("CHECK_ROLE_ON_WRITE",),
     "REPLICATED_VIEWS_OVERRIDES": ("VIEW_OVERRIDES",),
@@ -42,6 +41,7 @@ def translate(given: Given) -> Translation:
     draft.put_followers("default", slaves, "REPLICATED_DATABASE_SLAVES")
     if not given["REPLICATED_VIEWS_OVERRIDES"]:
         del given["REPLICATED_VIEWS_OVERRIDES"]
+    draft.put_pin_seconds(given, "REPLICATED_FORCE_MASTER_COOKIE_MAX_AGE")
     draft.put_given(given, PLACES)
     if given["REPLICATED_CHECK_STATE_ON_WRITE"] is True:
         # What names the master by using() was never checked.

@@ -5,9 +5,9 @@ from typing import Any
 
 from .translation import Dialect, Draft, Given, Translation
 
+SECONDS = "PINDB_PINNING_SECONDS"
 PLACES = {
     "PINDB_ENABLED": ("ENABLED",),
-    "PINDB_PINNING_SECONDS": ("PIN_SECONDS",),
     "PINDB_PINNING_COOKIE": ("COOKIE", "NAME"),
     "PINDB_DELEGATE_ROUTERS": ("DELEGATE_ROUTERS",),
 }
@@ -35,6 +35,7 @@ def translate(given: Given) -> Translation:
     if given.get("PINDB_DELEGATE_ROUTERS", ()) is None:
         given.pop("PINDB_DELEGATE_ROUTERS")
     draft.put_given(given, PLACES)
+    draft.put_pin_seconds(given, SECONDS)
     return draft.advise(_TO_LOWER_CASE).done()
 
 
@@ -66,7 +67,7 @@ DIALECT = Dialect(
     "django-pindb",
     "pindb",
     translate,
-    own=frozenset({*DATABASES, *PLACES}),
+    own=frozenset({*DATABASES, SECONDS, *PLACES}),
     prefix="PINDB_",
     paths={
         "pindb.StrictPinDbRouter": "django_replicas.routers.StrictPinRouter",

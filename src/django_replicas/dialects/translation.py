@@ -1,6 +1,7 @@
 """What a dialect is, and what it makes of a project's settings."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -66,9 +67,42 @@ class Draft:
         value = {"FOLLOWERS": followers} if isinstance(followers, Mapping) else followers
         # A leader that is named as its own one follower reads everything, as in development.
         is_alone = value in ([leader], (leader,))
-        self.put(("SETS", leader), [] if is_alone else value, name)
+        once = [] if is_alone else self._each_once(leader, value, name)
+        self.put(("SETS", leader), once, name)
         self._names.setdefault(("SETS",), name)
         return self
+
+    def _each_once(self, leader: str, followers: Any, name: str) -> Any:
+        """Leave out what gave a member more of the reads, and tell of it."""
+        if not isinstance(followers, list | tuple):
+            return followers
+        if leader in followers:
+            self.problem(f"{name} names {leader!r}, which leads: remove it.")
+        once: list[Any] = []
+        for alias in followers:
+            if alias != leader and alias not in once:
+                once.append(alias)
+                if followers.count(alias) > 1:
+                    self.problem(
+                        f"{name} names {alias!r} more than once: weights have no successor, name "
+                        "each once."
+                    )
+        return followers if len(once) == len(followers) else once
+
+    def put_pin_seconds(self, given: Given, name: str) -> Self:
+        """Put what may be a string of digits, as the older packages ask for ``int()`` of it."""
+        if name not in given:
+            return self
+        seconds = given[name]
+        if isinstance(seconds, str):
+            with suppress(ValueError):
+                seconds = int(seconds)
+        if seconds == 0 and not isinstance(seconds, bool):
+            return self.problem(
+                f"{name} is 0, with which users would miss what they have just written. Write for "
+                "how many seconds followers may be behind, or 0.001 where that is what is meant."
+            )
+        return self.put(("PIN_SECONDS",), seconds, name)
 
     def put_given(self, given: Given, places: Mapping[str, Place]) -> Self:
         """Put each setting that is given in the place that *places* has for it."""
