@@ -13,6 +13,7 @@ from servers.faults import Faults
 from servers.mariadb import MariaDBNotFound, Server
 
 from .peers import aliases, balanced, let_pass, meet, outages, who
+from .peers_under_load import ask_while_shaken
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,12 @@ def test_a_full_server_is_passed_over(many, servers, monkeypatch):
         servers["one"].execute("GRANT USAGE ON *.* TO app@'127.0.0.1' WITH MAX_USER_CONNECTIONS 0")
     let_pass(monkeypatch, 60)
     assert who() == "one"
+
+
+def test_a_server_dies_and_returns_under_load(entries, servers):
+    """From processes, threads and tasks, no new connection fails while one peer lives."""
+    with aliases(**entries, many=balanced(*entries, CHECK_INTERVAL=0.2)):
+        ask_while_shaken(servers, "one")
 
 
 def test_all_down(many, ways):

@@ -1,14 +1,9 @@
 """One alias over real servers: two majors of PostgreSQL, MariaDB, and ways to them that fail."""
 
-import asyncio
-import multiprocessing
-import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import OperationalError, connections
 
@@ -22,6 +17,7 @@ from servers.postgres import Cluster
 from servers.waiting import wait_until
 
 from .peers import aliases, balanced, is_down, let_pass, meet, outages, who, who_is_it
+from .peers_under_load import ask_while_shaken
 
 ROWS = ("CREATE TABLE who (name text)", "INSERT INTO who VALUES ('{}')")
 
@@ -402,79 +398,4 @@ def test_dbshell(many, ways, monkeypatch):
 def test_a_server_dies_and_returns_under_load(impatient, servers):
     """From processes, threads and tasks, no new connection fails while one peer lives."""
     impatient.close()
-    context = multiprocessing.get_context("fork")
-    stop, answers = context.Event(), context.SimpleQueue()
-    pids = [forked(stop, answers) for _ in range(2)]
-    with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(in_a_thread, counted_until, stop) for _ in range(3)]
-        tasks = pool.submit(asyncio.run, ask_from_tasks(stop))
-        try:
-            shake(servers["old"])
-        finally:
-            stop.set()
-    for pid in pids:
-        os.waitpid(pid, 0)
-    counts = [*(answers.get() for _ in pids), sum((each.result() for each in futures), Counter())]
-    for each in (*counts, tasks.result()):
-        assert isinstance(each, Counter), each
-        assert set(each) == set(servers)
-
-
-def counted_until(stop):
-    """Count who answers, for so long, and until the one that dies has."""
-    counts = Counter()
-    while not (stop.is_set() and counts["old"]):
-        counts[open_and_close()] += 1
-    return counts
-
-
-def open_and_close():
-    """Open a connection, and say where it leads; who is killed later is another matter."""
-    connections["many"].close()
-    connections["many"].ensure_connection()
-    return connections["many"].peer
-
-
-async def ask_from_tasks(stop):
-    """Do it from tasks of an event loop, whose queries run in threads."""
-    ask = sync_to_async(lambda: in_a_thread(open_and_close), thread_sensitive=False)
-    counts = Counter()
-
-    async def work():
-        while not (stop.is_set() and counts["old"]):
-            counts[await ask()] += 1
-
-    await asyncio.gather(*(work() for _ in range(3)))
-    return counts
-
-
-def shake(server):
-    """Kill and hang a server, and wait each time until it is missed and until it is back."""
-    server.kill()
-    wait_until(lambda: is_down("old"), "the killed server is missed")
-    server.start()
-    wait_until(lambda: not is_down("old"), "the restarted server is taken back")
-    server.freeze()
-    wait_until(lambda: is_down("old"), "the hung server is missed")
-    server.thaw()
-    wait_until(lambda: not is_down("old"), "the thawed server is taken back")
-
-
-def forked(stop, answers):
-    """Count in a process of its own, which finds out for itself; return its id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        answers.put(counted_or_error(stop))
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def counted_or_error(stop):
-    try:
-        return counted_until(stop)
-    except Exception as error:
-        return repr(error)
+    ask_while_shaken(servers, "old")
