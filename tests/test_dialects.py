@@ -266,10 +266,10 @@ MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
             "FOLLOWER_DATABASES and REPLICA_DATABASES differ: remove one of them.",
         ),
         (
-            {"REPLICA_DATABASES": [], "REPLICATION_LAG": 1},
-            "REPLICA_DATABASES needs LEADER_DATABASE, which is missing.",
+            {"FOLLOWER_DATABASES": [], "REPLICATION_LAG": 1},
+            "FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.",
         ),
-        ({"REPLICATION_LAG": "x"}, f"REPLICATION_LAG {MUST_BE_SECONDS}"),
+        (LEADER | {"REPLICATION_LAG": "x"}, f"REPLICATION_LAG {MUST_BE_SECONDS}"),
         (
             {"REPLICA_DATABASES": "replica1"},
             "REPLICA_DATABASES must be a list of aliases, not 'replica1'.",
@@ -356,7 +356,11 @@ def test_checks_speak_the_dialect():
         (["PINDB_ENABLED"], ["django-pindb"]),
         (["LEADER_DATABASE"], ["django-distributed"]),
         (["LEADER_DATABASE", "REPLICA_DATABASES"], ["django-distributed"]),
+        (["LEADER_DATABASE", "REPLICATION_LAG"], ["django-distributed"]),
+        (["REPLICATION_LAG"], []),
+        (["REPLICATION_LAG", "PINDB_ENABLED"], ["django-pindb"]),
         (["REPLICA_DATABASES"], ["django-multidb-router"]),
+        (["REPLICA_DATABASES", "REPLICATION_LAG"], ["django-multidb-router"]),
         (["REPLICA_DATABASES", "MULTIDB_PINNING_SECONDS"], ["django-multidb-router"]),
         (["REPLICA_DATABASES", "PINDB_ENABLED"], ["django-pindb", "django-multidb-router"]),
         (
@@ -367,7 +371,10 @@ def test_checks_speak_the_dialect():
     ],
 )
 def test_settings_tell_whose_they_are(names, packages):
-    """REPLICA_DATABASES, which two packages have, is of the one whose other settings are there."""
+    """REPLICA_DATABASES, which two packages have, is of the one whose other settings are there.
+
+    REPLICATION_LAG, which a project may have for itself, tells nothing.
+    """
     project = type("Project", (), dict.fromkeys(names))
     assert [each.package for each in spoken_in(project)] == packages
 

@@ -50,6 +50,7 @@ def spoken_in(settings: Any) -> tuple[Dialect, ...]:
 
     A setting that two packages have tells nothing where one of them is spoken anyway. Alone,
     ``REPLICA_DATABASES`` is django-multidb-router's: django-distributed needs ``LEADER_DATABASE``.
+    ``REPLICATION_LAG`` alone may be anybody's.
     """
     names = _names_in(settings)
     spoken = [each for each in DIALECTS if each.own & names]

@@ -35,8 +35,8 @@ DIALECT = Dialect(
     "django-distributed",
     "django_distributed",
     translate,
-    own=frozenset({"LEADER_DATABASE", "FOLLOWER_DATABASES", "REPLICATION_LAG"}),
-    shared=frozenset({"REPLICA_DATABASES"}),
+    own=frozenset({"LEADER_DATABASE", "FOLLOWER_DATABASES"}),
+    shared=frozenset({"REPLICA_DATABASES", "REPLICATION_LAG"}),
     paths={
         **{
             f"django_distributed.{module}SessionCachedRouter": (

@@ -29,8 +29,8 @@ class Dialect:
     """The settings of one older package, which is imported as ``module``.
 
     ``own`` are those that tell that a project speaks it, ``shared`` those that it reads too but
-    that another package has as well. Whatever else begins with ``prefix`` is a mistake. ``paths``
-    leads from the package's dotted paths to ours.
+    that another package, or the project for itself, may have as well. Whatever else begins with
+    ``prefix`` is a mistake. ``paths`` leads from the package's dotted paths to ours.
     """
 
     package: str
