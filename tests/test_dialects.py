@@ -493,6 +493,60 @@ def test_printed_settings_that_have_no_successor(capsys):
     assert "# REPLICATED_MANAGE_ATOMIC_REQUESTS: give the leader's entry in DATABASES" in words
 
 
+COMPAT = "django_replicas.compat."
+TO_PUT_FIRST = 'MIDDLEWARE: put "django_replicas.middleware.ReplicasMiddleware" first.'
+
+
+@pytest.mark.parametrize(
+    ("routers", "middleware", "others", "told"),
+    [
+        ([f"{COMPAT}multidb.ReplicaRouter"], [], {}, True),
+        ([f"{COMPAT}multidb.MasterSlaveRouter"], ["shop.middleware.Counting"], {}, True),
+        ([f"{COMPAT}multidb.ReplicaRouter"], [], {"REPLICAS": {"OUTSIDE_UNITS": "routed"}}, True),
+        ([f"{COMPAT}multidb.ReplicaRouter"], [], {"REPLICAS": {}}, False),
+        (
+            [f"{COMPAT}multidb.ReplicaRouter"],
+            ["multidb.middleware.PinningRouterMiddleware"],
+            {},
+            False,
+        ),
+        (
+            [f"{COMPAT}multidb.ReplicaRouter"],
+            ["django_replicas.middleware.ReplicasMiddleware"],
+            {},
+            False,
+        ),
+        (["django_replicas.routers.GreedyPinRouter"], [], {}, False),
+        ([object()], [], {}, False),
+    ],
+)
+def test_the_middleware_is_advised(capsys, routers, middleware, others, told):
+    """What begins requests afresh by itself is a router of multidb alone."""
+    configured = override_settings if others else without_replicas
+    given = others or REPLICAS_OF_MULTIDB
+    with configured(**given, DATABASE_ROUTERS=routers, MIDDLEWARE=middleware):
+        assert (TO_PUT_FIRST in as_one_line(printed(capsys))) is told
+
+
+def as_one_line(text):
+    return " ".join(line.strip("# ") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("path", [COMPAT, ""])
+def test_another_default_is_told(capsys, path):
+    """Where CHECK_INTERVAL is not written, the name of the engine decides."""
+    engine = f"{path}django_proxysql.backends.proxysql"
+    databases = {
+        **{"default": {}, "many": {"ENGINE": engine}},
+        "written": {"ENGINE": engine, "CHECK_INTERVAL": 5},
+        "ours": {"ENGINE": "django_replicas.backends.balanced"},
+    }
+    with pytest.warns(UserWarning, match="DATABASES"), without_replicas(DATABASES=databases):
+        text = as_one_line(printed(capsys))
+    assert text.count("CHECK_INTERVAL") == 1
+    assert 'DATABASES["many"]: write "CHECK_INTERVAL": 30 to leave a peer alone for as' in text
+
+
 STAR_IMPORT = "from django_replicas.compat.django_replicated.settings import *"
 
 

@@ -67,7 +67,7 @@ def _middleware(ours: ReplicaRouter, config: Config) -> Iterator[CheckMessage]:
 
 
 def _idle_settings(config: Config) -> Iterator[CheckMessage]:
-    idle = [] if _places(ReplicasMiddleware) else list(_for_the_middleware(config))
+    idle = [] if has_middleware() else list(_for_the_middleware(config))
     if idle:
         yield warning(
             "W017",
@@ -85,6 +85,11 @@ def _for_the_middleware(config: Config) -> Iterator[str]:
     for alias in leaders():
         if isinstance(settings_of(alias)["ATOMIC_REQUESTS"], AtomicInLeaderRole):
             yield f'atomic_in_leader_role in DATABASES["{alias}"]["ATOMIC_REQUESTS"]'
+
+
+def has_middleware() -> bool:
+    """Tell whether ``MIDDLEWARE`` has ``ReplicasMiddleware``, or what extends it."""
+    return bool(_places(ReplicasMiddleware))
 
 
 def _places(wanted: type) -> list[int]:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import DIALECTS
+from . import DIALECTS, Dialect, multidb, proxysql
 
 WIDTH = 88
 COMPAT = "django_replicas.compat."
@@ -82,6 +82,25 @@ def paths_to_change(settings: Any) -> Iterator[tuple[str, str, str]]:
     for where, path in _dotted_paths(settings):
         if isinstance(path, str) and (own := ours.get(path.removeprefix(COMPAT))) is not None:
             yield where, path, own
+
+
+def values_to_write(settings: Any) -> Iterator[str]:
+    """Yield what has to be written in ``DATABASES`` where a default is another one here."""
+    for alias, entry in settings.DATABASES.items():
+        if _is_of(proxysql.DIALECT, entry.get("ENGINE")) and "CHECK_INTERVAL" not in entry:
+            yield (
+                f'DATABASES["{alias}"]: write "CHECK_INTERVAL": 30 to leave a peer alone for as '
+                "long as before. Without it that is 10 seconds with the new ENGINE."
+            )
+
+
+def has_router_of_multidb(settings: Any) -> bool:
+    """Tell whether a router is named that begins each request afresh, without any middleware."""
+    return any(_is_of(multidb.DIALECT, each) for each in settings.DATABASE_ROUTERS)
+
+
+def _is_of(dialect: Dialect, path: Any) -> bool:
+    return isinstance(path, str) and path.removeprefix(COMPAT) in dialect.paths
 
 
 def _dotted_paths(settings: Any) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, ArgumentTypeError
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -13,9 +13,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_replicas.checks.peers import aliases_with_peers
+from django_replicas.checks.requests import has_middleware
 from django_replicas.conf import get_config
 from django_replicas.dialects import spoken_in, translated, words_of
-from django_replicas.dialects.pasting import as_comment, as_python, paths_to_change
+from django_replicas.dialects.pasting import (
+    as_comment,
+    as_python,
+    has_router_of_multidb,
+    paths_to_change,
+    values_to_write,
+)
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.explain import explain, explanation_lines
 from django_replicas.peer_status import examine_peers, peer_lines
@@ -23,6 +30,7 @@ from django_replicas.status import examine, status_lines
 from django_replicas.topology import ReplicaSet
 
 NO_SETS = 'REPLICAS["SETS"] is empty: everything reads and writes where it is sent.'
+MIDDLEWARE = "django_replicas.middleware.ReplicasMiddleware"
 CLEAR, HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 # Rows that are too long are cut, so that the columns stay columns.
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
@@ -147,10 +155,23 @@ def settings_lines() -> Iterator[str]:
         yield from as_comment(f"In place of the settings of {words_of(dialect, settings)}.")
         yield f"REPLICAS = {as_python(translation.replicas)}"
         advice = translation.advice
-    paths = paths_to_change(settings)
+    paths = list(paths_to_change(settings))
     changes = (f'{where}: "{ours}" in place of "{path}".' for where, path, ours in paths)
-    for each in (*advice, *changes):
+    missing = missing_middleware({ours for _, _, ours in paths})
+    for each in (*advice, *changes, *missing, *values_to_write(settings)):
         yield from as_comment(each)
+
+
+def missing_middleware(paths: Container[str]) -> Iterator[str]:
+    """Yield what a router of ours needs that the older one did by itself; *paths* are to come."""
+    if not has_router_of_multidb(settings) or get_config().outside_units != "routed":
+        return
+    if MIDDLEWARE not in paths and not has_middleware():
+        yield (
+            f'MIDDLEWARE: put "{MIDDLEWARE}" first. The router that is there begins each request '
+            "afresh without it; with GreedyPinRouter a thread that has written once would read "
+            "the leader from then on."
+        )
 
 
 def redrawn(text: str, pause: float) -> str:
