@@ -263,6 +263,16 @@ def test_get_after_post(project):
         assert set(Client().get("/where").json()) & SLAVES
 
 
+def test_state_in_get_after_post(project):
+    """The cookie says where is read, and leaves the state as the method has it."""
+    with project():
+        client = Client()
+        client.post("/write")
+        assert client.get("/where").json() == ["default", "slave"]
+        with pytest.raises(FollowerRoleWriteError):
+            client.get("/write")
+
+
 def test_get_after_post_with_decorators(project):
     """ "both ReplicationMiddleware and decorators support" it."""
     with project(MIDDLEWARE=[], REPLICATED_CHECK_STATE_ON_WRITE=False):

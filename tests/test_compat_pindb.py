@@ -3,7 +3,9 @@
 import celery.signals
 import pytest
 from django.db import router
+from django.http import JsonResponse
 from django.test import Client
+from django.urls import path
 
 from django_replicas.compat import pindb
 from django_replicas.compat.pindb import exceptions, middleware
@@ -294,6 +296,30 @@ def test_pinning_cookie_and_seconds(project):
         client = Client()
         assert client.post("/sync/books/new").cookies["pins"]["max-age"] in {60, 61}
         assert set(client.get("/sync/title").json()) == {"default"}
+
+
+def look_and_write(request):
+    """Tell where a request reads, whether it is pinned, and whether it may write then."""
+    if request.method == "POST":
+        pindb.pin("default")
+    found = title(), pindb.is_pinned("default")
+    try:
+        write()
+    except pindb.UnpinnedWriteException:
+        return JsonResponse([*found, "refused"], safe=False)
+    return JsonResponse([*found, "written"], safe=False)
+
+
+urlpatterns = [path("look_and_write", look_and_write)]
+
+
+def test_a_pin_that_came_by_cookie(project):
+    """It is no pin: reads go to the leader, and the strict router still asks for one."""
+    with project(DATABASE_ROUTERS=[STRICT], ROOT_URLCONF=__name__):
+        client = Client()
+        assert client.post("/look_and_write").json() == ["default", True, "written"]
+        assert client.get("/look_and_write").json() == ["default", False, "refused"]
+        assert Client().get("/look_and_write").json()[0] in REPLICAS
 
 
 @pytest.mark.parametrize("value", ['[["default", 99999999999]]', '{"a": 1}', "7"])
