@@ -257,11 +257,13 @@ def test_older_settings_count_where_there_are_no_others():
             {"FOLLOWER_DATABASES": ["replica1"]},
             "FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.",
         ),
-        ({"REPLICATION_LAG": "2"}, "REPLICATION_LAG must be a number of seconds, not '2'."),
         (
-            {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": ["default"]},
-            "FOLLOWER_DATABASES names 'default', which is already in the set of 'default'. "
-            "Each alias belongs to one set, once.",
+            {"LEADER_DATABASE": "default", "REPLICATION_LAG": "2"},
+            "REPLICATION_LAG must be a number of seconds, not '2'.",
+        ),
+        (
+            {"LEADER_DATABASE": "default", "FOLLOWER_DATABASES": ["default", "replica1"]},
+            "FOLLOWER_DATABASES names 'default', which leads: remove it.",
         ),
     ],
 )
