@@ -20,8 +20,8 @@ def translate(given: Given) -> Translation:
     elif leader is not None:
         followers, name = (given[named[0]], named[0]) if named else ([], "LEADER_DATABASE")
         draft.put_followers(leader, followers, name)
-    elif named:
-        draft.problem(f"{named[0]} needs LEADER_DATABASE, which is missing.")
+    else:
+        draft.problem("FOLLOWER_DATABASES needs LEADER_DATABASE, which is missing.")
     if len(named) > 1 and _as_list(given[named[0]]) != _as_list(given[named[1]]):
         draft.problem(f"{named[0]} and {named[1]} differ: remove one of them.")
     return draft.put_given(given, {"REPLICATION_LAG": ("REPLICATION_LAG",)}).done()
