@@ -379,6 +379,16 @@ def test_what_is_written_in_it_is_carried_on(project):
         assert title() == "default"
 
 
+def test_no_pin_where_there_is_no_unit(project):
+    """As on an event loop outside of any request, whose tasks share the thread."""
+
+    async def ask():
+        return multidb.this_thread_is_pinned()
+
+    with project():
+        assert asyncio.run(ask()) is False
+
+
 def test_pins_by_hand(project):
     """pin_this_thread() and unpin_this_thread(), of this thread alone."""
     with project(), ThreadPoolExecutor(1) as pool:
