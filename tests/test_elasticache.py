@@ -20,7 +20,7 @@ from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
 
 from django_replicas.cache import libraries
-from django_replicas.cache.clients import Clients, _after_fork, clients_for, forget_clients
+from django_replicas.cache.clients import Clients, _after_fork, _page, clients_for, forget_clients
 from django_replicas.cache.elasticache import ElastiCache, PyMemcacheElastiCache
 from django_replicas.cache.options import as_key, read_location
 from django_replicas.exceptions import DiscoveryError
@@ -381,6 +381,17 @@ def test_fork_that_was_not_expected(cache, monkeypatch, fork):
     assert os.waitpid(child, 0)[1] == 0
     assert found == [1] * 50
     assert cache.get("a") == 1
+
+
+@each
+def test_whoever_finds_the_page_empty_is_a_child(cache):
+    """It leaves its parent's connections alone, and knows itself from then on."""
+    cache.set("a", 1)
+    parents = {*cache._clients._idle}
+    _page[0] = 0
+    assert cache.get("a") == 1
+    assert parents.isdisjoint(cache._clients._idle)
+    assert _page[0] == 1
 
 
 def test_after_fork():

@@ -92,10 +92,10 @@ def _position(replica_set: ReplicaSet, connection: BaseDatabaseWrapper) -> Posit
         connection.ensure_connection()
         with hung_up_after(connection, replica_set.check_timeout):
             positions = positions_of(connection)
-            if positions is None:
-                return None
-            position = positions.written(connection, flushed=replica_set.mark_position == "flushed")
-        problem = None if position else "it keeps no log that followers could replay"
+            flushed = replica_set.mark_position == "flushed"
+            position = positions.written(connection, flushed=flushed) if positions else None
+        has_none = positions is not None and position is None
+        problem = "it keeps no log that followers could replay" if has_none else None
     except Error as error:
         position, problem = None, str(error).strip()
     if problem is None:
