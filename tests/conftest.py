@@ -17,10 +17,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
+from django_replicas.conf import read_anew
 from django_replicas.followers import forget_followers
 from django_replicas.leaders import _of_this_thread
 from django_replicas.pinning import Block
-from django_replicas.shortcuts import forget_here
 from django_replicas.units import OUTSIDE
 
 from .django_sources import fetch_tests
@@ -140,7 +140,7 @@ def databases(pristine, django_db_blocker):
     for alias, database in settings.DATABASES.items():
         shutil.copy(pristine / alias, database["NAME"])
     forget_followers()
-    forget_here()
+    read_anew()
     _of_this_thread.by_alias.clear()  # Tests put other connections behind the aliases.
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
