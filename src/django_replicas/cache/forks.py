@@ -16,7 +16,7 @@ def page_of_one_process() -> mmap.mmap:
 
     Elsewhere than on Linux, and before its version 4.14, it begins with a 1 in children too.
     """
-    if sys.platform != "linux":  # pragma: no cover
+    if sys.platform != "linux":  # pragma: no cover - tested on Linux
         page = mmap.mmap(-1, mmap.PAGESIZE)
     else:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -132,7 +132,7 @@ def _counting(module: Any) -> Any:
     libmemcached makes one error of both in the binary protocol.
     """
 
-    class Counting(module.Client):  # type: ignore[misc]
+    class Counting(module.Client):  # type: ignore[misc]  # untyped there
         def incr(self, key: str, delta: int = 1) -> int:
             return self._counted(super().incr, key, delta)
 
