@@ -250,18 +250,14 @@ def test_records_are_worded_as_they_are_logged():
 
 
 @pytest.mark.parametrize("page", ["managed-postgresql", "patroni", "mariadb", "pgbouncer", "asgi"])
-def test_nothing_is_wrong_with_the_databases_shown(page, settings, monkeypatch):
+def test_nothing_is_wrong_with_the_databases_shown(page, settings, monkeypatch, databases_are):
     """No check of ours has anything to say."""
     monkeypatch.setitem(sys.modules, "MySQLdb", pymysql)
     for code in python_of(f"howto/{page}"):
         shown = defined_by(code) if "DATABASES" in code else {}
         if not shown:
             continue
-        configured = connections.configure_settings(shown["DATABASES"])
-        for alias, entry in configured.items():
-            monkeypatch.setitem(connections.settings, alias, entry)
-        followers = [alias for alias in configured if alias != "default"]
+        databases_are(**shown["DATABASES"])
+        followers = [alias for alias in shown["DATABASES"] if alias != "default"]
         settings.REPLICAS = shown.get("REPLICAS", {"SETS": {"default": followers}})
-        for each in configured:
-            monkeypatch.delattr(connections._connections, each, raising=False)
         assert check_databases() == []
