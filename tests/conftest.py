@@ -145,6 +145,11 @@ def databases(pristine, django_db_blocker):
     with django_db_blocker.unblock(), Block(lambda scope: OUTSIDE):
         yield
         connections.close_all()
+        assert [each.alias for each in connections.all(True) if not _is_as_configured(each)] == []
+
+
+def _is_as_configured(connection):
+    return connection.settings_dict is connections.settings[connection.alias]
 
 
 @pytest.fixture(scope="session")
@@ -161,9 +166,10 @@ def traced(settings):
 
 
 @pytest.fixture
-def databases_are(monkeypatch):
+def databases_are():
     """Return a function that puts other entries of ``DATABASES`` in place for the test."""
     aliases = set()
+    monkeypatch = pytest.MonkeyPatch()
 
     def put(**entries):
         configured = connections.configure_settings({"default": {}, **entries})
@@ -187,4 +193,5 @@ def databases_are(monkeypatch):
                 del connections[connection.alias]
 
     yield put
+    monkeypatch.undo()
     forget_connections()

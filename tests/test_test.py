@@ -545,16 +545,9 @@ def postgres():
 
 
 @pytest.fixture
-def standby(postgres, monkeypatch):
+def standby(postgres, databases_are):
     """Put a real follower in the place of ``replica1``."""
-    connections["replica1"].close()
-    database = postgres.followers[0].django_database()
-    old = connections["replica1"]
-    monkeypatch.setitem(connections.settings, "replica1", {**old.settings_dict, **database})
-    del connections["replica1"]
-    yield
-    connections["replica1"].close()
-    connections["replica1"] = old
+    databases_are(replica1=postgres.followers[0].django_database())
 
 
 def words():
