@@ -47,7 +47,7 @@ CACHE_OPERATIONS = ("one cache operation", "the same for two keys")
 CALLS = 3
 BURST = 10_000
 # As long as the key of a session.
-NOTHING = "nothing of that many letters is in the cache"
+NOTHING = "nothing-of-that-many-letters-is-in-cache"
 # What a hand-over to a thread may take, on a machine that does something else at the same time.
 HAND_OVER = 0.0003
 
