@@ -88,6 +88,10 @@ class CountingCache(LocMemCache):
         self._note("get")
         return super().get(*args, **kwargs)
 
+    def set(self, *args, **kwargs):
+        self._note("set")
+        return super().set(*args, **kwargs)
+
     def add(self, *args, **kwargs):
         self._note("add")
         return super().add(*args, **kwargs)
@@ -222,9 +226,9 @@ def test_what_each_call_asks_of_the_cache(settings, queue, monkeypatch):
 
     assert asked(lambda: load(session.session_key)) == [("get_many", 2)]
     session["number"] = 2
-    assert asked(session.save) == [("get_many", 2), ("set_many", 2), ("get", 1)]
-    assert asked(SessionStore().create) == [("add", 1), ("set_many", 1)]
-    assert asked(session.cycle_key) == [("add", 1), ("set_many", 1), ("set_many", 2)]
+    assert asked(session.save) == [("get_many", 1), ("set_many", 2), ("get", 1)]
+    assert asked(SessionStore().create) == [("add", 1), ("set", 1)]
+    assert asked(session.cycle_key) == [("add", 1), ("set", 1), ("set_many", 2)]
 
 
 def test_what_a_request_saves_twice_is_written_once(monkeypatch):

@@ -7,8 +7,7 @@ the receipt. Data without its receipt is unwritten.
 """
 
 import logging
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.cache import BaseCache
@@ -22,8 +21,7 @@ PREFIX = "replicas:"
 DAY = 24 * 60 * 60
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """The data of a session as the cache holds it.
 
     ``born`` is the version with which the session began, as long as nobody has seen it in the
@@ -40,8 +38,7 @@ class Kept:
         return [self.version, self.born, self.refill, self.data]
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """What was found of one session."""
 
     kept: Kept | None = None
@@ -78,31 +75,32 @@ class Shelf:
     def receipt_key(self, key: str) -> str:
         return f"done.{self._prefix}{key}"
 
-    def read(self, key: str, *, trusting: bool = False) -> Cells:
+    def read(self, key: str, *, trusting: bool = False, tombstone: bool = True) -> Cells:
         """Return the cells, asked for in one call; data that nobody can read is removed.
 
         *Trusting* is whoever can do with the receipt that this process saw last, if it saw one.
+        The *tombstone* need not be asked for by whoever does so once the data is put.
         """
-        data, tombstone = keys = [self.data_key(key), self.tombstone_key(key)]
-        receipt = receipts.known(data) if trusting else 0
-        if not receipt:
-            keys = [*keys, self.receipt_key(key)]
+        data, dead, done = self.data_key(key), self.tombstone_key(key), self.receipt_key(key)
+        known = receipts.known(data) if trusting else 0
+        asked = [dead] if tombstone else []
+        if not known:
+            asked.append(done)
         try:
-            found = self._cache.get_many(keys)
+            found = self._cache.get_many([data, *asked])
         except Exception:
-            found = self._read_apart(keys)
+            found = self._read_apart(data, [dead, done])
         kept = unpacked(found.get(data))
         if kept is None and data in found:
             logger.warning("The cache held something else than a session; it is read anew.")
             self._cache.delete(data)
-        written = receipt or found.get(self.receipt_key(key))
-        if kept is not None and kept.version == written:
+        written = known or found.get(done)
+        if not known and kept is not None and kept.version == written:
             receipts.note(data, written)
-        return Cells(kept, tombstone in found, written if isinstance(written, int) else 0)
+        return Cells(kept, dead in found, written if isinstance(written, int) else 0)
 
-    def _read_apart(self, keys: list[str]) -> dict[str, Any]:
+    def _read_apart(self, data: str, others: list[str]) -> dict[str, Any]:
         """Tell data that cannot be unpickled, which is removed, from a cache that fails."""
-        data, *others = keys
         found: dict[str, Any] = self._cache.get_many(others)
         try:
             value = self._cache.get(data)

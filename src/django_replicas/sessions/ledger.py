@@ -24,7 +24,9 @@ from django.core.cache import BaseCache, caches
 
 logger = logging.getLogger("django_replicas")
 
-PREFIX = "unwritten.replicas"
+SLOT = "unwritten.replicas"
+# Short, because some clients look at every letter to find the server of a key.
+LINE = "left"
 SLOTS = 512
 LINES = 2048
 AT_ONCE = 256
@@ -34,11 +36,11 @@ SECONDS_TO_LOOK_AGAIN = 300
 
 
 def _slot(number: int) -> str:
-    return f"{PREFIX}.{number}"
+    return f"{SLOT}.{number}"
 
 
 def _line(owner: str, number: int) -> str:
-    return f"{PREFIX}.{owner}.{number}"
+    return f"{LINE}.{owner}.{number}"
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Ledger:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._owner = secrets.token_hex(8)
+        self._owner = secrets.token_urlsafe(6)
         self._description = {"owner": self._owner, "lines": self._lines}
         self._slot: str | None = None
         self._looked_at: float | None = None

@@ -199,8 +199,8 @@ class SessionStore(CachedDBStore):
         line = ledger.hold(key, self._cache)
         try:
             is_first = self._is_first(key, Kept(data, self._version, self._born))
-            if is_first and line:
-                self._cache.set_many(line, self._age())
+            if is_first:
+                self._tell_of(line)
         except Exception:  # Each cache raises what its driver raises.
             self._complain()
             self._write_now(replace(job, by_force=True), CreateError)
@@ -209,6 +209,10 @@ class SessionStore(CachedDBStore):
             ledger.release(key)
             raise CreateError
         self._hand_over(job, CreateError)
+
+    def _tell_of(self, line: dict[str, str]) -> None:
+        for name, key in line.items():
+            self._cache.set(name, key, self._age())
 
     def _is_first(self, key: str, kept: Kept) -> bool:
         """Put what the session begins with into the cache; tell whether nobody had the key."""
@@ -225,9 +229,7 @@ class SessionStore(CachedDBStore):
         return True
 
     def _go_on(self, key: str, data: dict[str, Any]) -> None:
-        cells = self._read(key, trusting=True) or Cells()
-        if cells.is_dead:
-            raise UpdateError
+        cells = self._read(key, trusting=True, tombstone=False) or Cells()
         kept = cells.kept
         born = self._born if kept is None else cells.born
         self._version = versions.next_version(max(self._version, kept.version if kept else 0))
@@ -368,10 +370,10 @@ class SessionStore(CachedDBStore):
 
     # The cache
 
-    def _read(self, key: str, *, trusting: bool = False) -> Cells | None:
+    def _read(self, key: str, **asked: bool) -> Cells | None:
         """Return what the cache holds, None where it fails."""
         try:
-            return self.shelf.read(key, trusting=trusting)
+            return self.shelf.read(key, **asked)
         except Exception:  # Each cache raises what its driver raises.
             logger.exception("Error loading from cache (%s)", self._cache)
             return None
