@@ -70,10 +70,10 @@ class Shelf:
         return f"{self._prefix}{key}"
 
     def tombstone_key(self, key: str) -> str:
-        return f"dead.{self._prefix}{key}"
+        return f"-{self._prefix}{key}"
 
     def receipt_key(self, key: str) -> str:
-        return f"done.{self._prefix}{key}"
+        return f"+{self._prefix}{key}"
 
     def read(self, key: str, *, trusting: bool = False, tombstone: bool = True) -> Cells:
         """Return the cells, asked for in one call; data that nobody can read is removed.
@@ -81,20 +81,20 @@ class Shelf:
         *Trusting* is whoever can do with the receipt that this process saw last, if it saw one.
         The *tombstone* need not be asked for by whoever does so once the data is put.
         """
-        data, dead, done = self.data_key(key), self.tombstone_key(key), self.receipt_key(key)
+        data, dead = self.data_key(key), self.tombstone_key(key)
         known = receipts.known(data) if trusting else 0
-        asked = [dead] if tombstone else []
+        asked = [data, dead] if tombstone else [data]
         if not known:
-            asked.append(done)
+            asked.append(self.receipt_key(key))
         try:
-            found = self._cache.get_many([data, *asked])
+            found = self._cache.get_many(asked)
         except Exception:
-            found = self._read_apart(data, [dead, done])
+            found = self._read_apart(data, [dead, self.receipt_key(key)])
         kept = unpacked(found.get(data))
         if kept is None and data in found:
             logger.warning("The cache held something else than a session; it is read anew.")
             self._cache.delete(data)
-        written = known or found.get(done)
+        written = known or found.get(self.receipt_key(key))
         if not known and kept is not None and kept.version == written:
             receipts.note(data, written)
         return Cells(kept, dead in found, written if isinstance(written, int) else 0)
@@ -144,7 +144,7 @@ class Shelf:
 
         Some clients answer for a second after a failure as if their server had nothing.
         """
-        name = f"here.{self._prefix}{key}"
+        name = f"?{self._prefix}{key}"
         if not self._takes({name: 1}, name, 1):
             raise CacheFailed("The cache takes nothing.")
 
@@ -155,9 +155,7 @@ class Shelf:
 
 def unpacked(value: Any) -> Kept | None:
     """Return what was packed, None for anything else."""
-    if not isinstance(value, (list, tuple)) or len(value) != 4:
-        return None
-    version, born, refill, data = value
-    if isinstance(data, dict) and isinstance(version, int) and isinstance(born, int):
-        return Kept(data, version, born, bool(refill))
+    match value:
+        case [int(version), int(born), refill, dict(data)]:
+            return Kept(data, version, born, bool(refill))
     return None
