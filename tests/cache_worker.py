@@ -65,7 +65,7 @@ class Load:
                 self._counted(name, cache.get_many, [f"{name}-{number}", f"{name}-0"])
                 found = self._counted(name, cache.get, f"{name}-{number}")
                 assert found in {None, number}
-            self._nodes[name] = frozenset(cache.client_servers)
+            self._nodes[name] = frozenset(cache.nodes)
 
     async def _in_tasks(self):
         await asyncio.gather(*(self._in_task(f"task{n}") for n in range(self._each)))
@@ -76,7 +76,7 @@ class Load:
                 await self._awaited(name, self._cache.aset, f"{name}-{number}", number)
                 found = await self._awaited(name, self._cache.aget, f"{name}-{number}")
                 assert found in {None, number}
-            self._nodes[name] = frozenset(self._cache.client_servers)
+            self._nodes[name] = frozenset(self._cache.nodes)
 
     def _counted(self, name, call, *arguments):
         self.calls[name] += 1

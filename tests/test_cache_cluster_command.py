@@ -5,7 +5,6 @@ import json
 import ssl
 
 import pytest
-from django.core.cache import InvalidCacheBackendError
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 
@@ -145,7 +144,9 @@ def test_check_others(configured, location, backend, options):
 
 
 def test_check_wrong_entries(configured):
-    """What cannot be made stops ``check`` with its own words."""
+    """What cannot be used is told in its own words, with the cache's name."""
     configured("endpoint:11211", ketama=True)
-    with pytest.raises(InvalidCacheBackendError, match="is a behavior: move it into"):
-        run_checks()
+    ((number, problem, hint),) = problems()
+    assert number == "django_replicas.E031"
+    assert problem.startswith("The cache 'far' cannot be used: OPTIONS['ketama'] is a behavior: mo")
+    assert hint.startswith("Mend CACHES['far']; ")

@@ -162,7 +162,7 @@ def test_keys_move_to_a_new_node_alone(cluster, configured, kind):
     cache = configured(kind)
     cache.set_many(dict.fromkeys(MANY, 1))
     new = cluster.add()
-    wait_until(lambda: {*cache.client_servers} == cluster.locations, "the new node is in use")
+    wait_until(lambda: {*cache.nodes} == cluster.locations, "the new node is in use")
     lost = {*MANY} - {*cache.get_many(MANY)}
     assert 0 < len(lost) < len(MANY) / 2
     cache.set_many(dict.fromkeys(MANY, 2))
@@ -175,7 +175,7 @@ def test_keys_of_a_removed_node_alone_move(cluster, configured, kind):
     cache = configured(kind)
     cache.set_many(dict.fromkeys(MANY, 1))
     gone = cluster.remove()
-    wait_until(lambda: {*cache.client_servers} == cluster.locations, "it is out of use")
+    wait_until(lambda: {*cache.nodes} == cluster.locations, "it is out of use")
     assert {*cache.get_many(MANY)} == {*MANY} - keys_on(gone, MANY)
 
 

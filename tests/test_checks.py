@@ -60,6 +60,10 @@ CACHES = {"default": {"BACKEND": FILES, "LOCATION": "/nowhere"}}
 SESSION_ENGINE = "django_replicas.sessions.write_behind"
 SESSION_CACHE_ALIAS = "nowhere"
 """,
+    "E031": """
+CLUSTER = "django_replicas.cache.elasticache.PyMemcacheElastiCache"
+CACHES = {"default": {"BACKEND": CLUSTER, "LOCATION": "one:11211;two:11211"}}
+""",
     "W031": 'SESSION_ENGINE = "django_replicas.sessions.write_behind"',
     "W032": """
 SESSION_ENGINE = "django_replicas.sessions.write_behind"

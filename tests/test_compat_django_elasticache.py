@@ -201,9 +201,9 @@ def test_the_entry_is_not_edited():
     ],
 )
 def test_what_cannot_be_meant(use, location, options, problem):
-    """It is refused when the cache is made, in words that say what to do."""
+    """It is refused when the cache is used, in words that say what to do."""
     with pytest.raises(InvalidCacheBackendError) as raised:
-        use(location, OPTIONS=options)
+        use(location, OPTIONS=options).get("a")
     assert problem in str(raised.value)
 
 

@@ -239,8 +239,8 @@ def test_attributes_of_clients(cache):
 @each
 def test_nodes_of_a_cache(cache, shared):
     """A cache names its nodes, and its cluster, which is the process's."""
-    assert cache.client_servers == [str(node) for node in cache.cluster.view().nodes]
-    assert len(cache.client_servers) == 2
+    assert cache.nodes == [str(node) for node in cache.cluster.view().nodes]
+    assert len(cache.nodes) == 2
     assert str(cache.cluster) == shared.location
 
 
@@ -764,8 +764,10 @@ def test_wrong_locations(location, problem):
 )
 def test_wrong_options(use, kind, options, problem):
     """What no client and no backend knows is refused before anything is connected to."""
-    with pytest.raises(InvalidCacheBackendError) as raised:
-        use(kind, "host:11211", **options)
+    cache = use(kind, "host:11211", **options)
+    for call in (lambda: cache.get("a"), lambda: cache.cluster):
+        with pytest.raises(InvalidCacheBackendError) as raised:
+            call()
     assert problem in str(raised.value)
 
 

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
+from types import ModuleType
 from typing import Any, Protocol
 
 from django.core.signals import setting_changed
@@ -26,6 +27,10 @@ class Library(Protocol):
 
     def __init__(self, options: Mapping[str, Any], node_timeout: float) -> None:
         """Take the OPTIONS that are the client's; no node is waited for longer, in seconds."""
+
+    @staticmethod
+    def module() -> ModuleType:
+        """Return what is imported; raise ``InvalidCacheBackendError`` where it is not installed."""
 
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from django.core.cache.backends.memcached import BaseMemcachedCache, PyLibMCCach
 from .clients import Clients, Library, RetryingClient, clients_for
 from .discovery import Cluster, cluster_of
 from .libraries import PyLibMC, PyMemcache
-from .options import Options, as_key, read_options
+from .options import Options, as_key, mapping_of, read_options
 
 # A moment of 1970: memcached takes what is above 30 days for a time since then, in both protocols.
 # Django's own -1 means "never" in the binary one.
@@ -47,14 +47,24 @@ def _try_values(library: Library) -> None:
 
 
 class ClusterCache(BaseMemcachedCache):
-    """What both backends share. One object may be used by any number of threads."""
+    """What both backends share. One object may be used by any number of threads.
+
+    A mistake in its entry raises ``InvalidCacheBackendError`` where it is used first; a system
+    check reports it before.
+    """
 
     _lib: Any  # Django's name for the library's module.
 
     def _follow(self, library: type[Library], server: Any, params: dict[str, Any]) -> None:
-        options = read_options(server, params.get("OPTIONS"))
+        library.module()
+        self._entry = library, server, mapping_of(params.get("OPTIONS"))
+
+    @cached_property
+    def _clients(self) -> Clients:
+        library, server, given = self._entry
+        options = read_options(server, given)
         key = (library, options.source, options.retries, options.node_timeout)
-        self._clients = clients_for(
+        return clients_for(
             (*key, as_key(options.of_client)), partial(_clients_of, library, options)
         )
 
@@ -64,7 +74,7 @@ class ClusterCache(BaseMemcachedCache):
         return self._clients.cluster
 
     @property
-    def client_servers(self) -> list[str]:
+    def nodes(self) -> list[str]:
         """The nodes as they are now; asks the endpoint where it never did."""
         return [str(node) for node in self.cluster.view().nodes]
 

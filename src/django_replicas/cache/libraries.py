@@ -55,7 +55,7 @@ class PyLibMC(Library):
     )
 
     def __init__(self, options: Options, node_timeout: float) -> None:
-        self._module = library("pylibmc", "pylibmc")
+        self._module = self.module()
         self._client = _counting(self._module)
         self.errors = (self._module.Error,)
         self._answers = tuple(getattr(self._module, name) for name in self.ANSWERS)
@@ -71,6 +71,10 @@ class PyLibMC(Library):
             **options,
             "behaviors": {**defaults, **behaviors},
         }
+
+    @staticmethod
+    def module() -> ModuleType:
+        return library("pylibmc", "pylibmc")
 
     @classmethod
     def problems(cls, options: Options) -> Problems:
@@ -97,7 +101,7 @@ class PyLibMC(Library):
     @staticmethod
     def behaviors() -> frozenset[str]:
         """Return the names that OPTIONS['behaviors'] may have."""
-        client = library("pylibmc", "pylibmc").client
+        client = PyLibMC.module().client
         return frozenset({*client.all_behaviors, *client.all_callbacks, "_retry_timeout"})
 
     @staticmethod
@@ -155,7 +159,7 @@ class PyMemcache(Library):
     """Clients of pymemcache, with TLS where its context is given."""
 
     def __init__(self, options: Options, node_timeout: float) -> None:
-        self._make: Callable[..., Any] = library("pymemcache", "pymemcache").HashClient
+        self._make: Callable[..., Any] = self.module().HashClient
         exceptions = import_module("pymemcache.exceptions")
         self.errors = (exceptions.MemcacheError, OSError)
         self._refused = exceptions.MemcacheClientError
@@ -170,10 +174,14 @@ class PyMemcache(Library):
             **options,
         }
 
+    @staticmethod
+    def module() -> ModuleType:
+        return library("pymemcache", "pymemcache")
+
     @classmethod
     def problems(cls, options: Options) -> Problems:
         """Return what is wrong in OPTIONS that belong to the client, in words that help."""
-        parameters = inspect.signature(library("pymemcache", "pymemcache").HashClient).parameters
+        parameters = inspect.signature(cls.module().HashClient).parameters
         known = {*parameters} - {"servers"}
         of_pylibmc = "is pylibmc's; pymemcache has no binary protocol and no behaviors: remove it"
         refusals = {**NEEDLESS, "behaviors": of_pylibmc, "binary": of_pylibmc}

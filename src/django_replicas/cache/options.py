@@ -30,12 +30,20 @@ class Options:
     of_client: Mapping[str, Any]
 
 
-def read_options(location: Any, given: Any) -> Options:
-    """Read an entry; raise ``InvalidCacheBackendError`` that says what to do."""
+def mapping_of(given: Any) -> Mapping[str, Any]:
+    """Return OPTIONS as they were given; raise ``InvalidCacheBackendError`` if they have no names.
+
+    Django reads them too, and takes for granted that they have.
+    """
     if given is not None and not isinstance(given, Mapping):
         raise InvalidCacheBackendError(f"OPTIONS must be a dict, not {given!r}.")
-    ours = {name: (given or {}).get(name, default) for name, default in DEFAULTS.items()}
-    of_client = {name: value for name, value in (given or {}).items() if name not in DEFAULTS}
+    return given or {}
+
+
+def read_options(location: Any, given: Mapping[str, Any]) -> Options:
+    """Read an entry; raise ``InvalidCacheBackendError`` that says what to do."""
+    ours = {name: given.get(name, default) for name, default in DEFAULTS.items()}
+    of_client = {name: value for name, value in given.items() if name not in DEFAULTS}
     tls = of_client.get("tls_context")
     _check(ours, tls)
     host, port = read_location(location)

@@ -37,7 +37,7 @@ class ElastiCache(elasticache.ElastiCache):
 
     def get_cluster_nodes(self) -> list[str]:
         """Return the nodes, each as ``address:port``; raises ``DiscoveryError``."""
-        return self.client_servers
+        return self.nodes
 
     def clear_cluster_nodes_cache(self) -> None:
         """Look at the nodes and their list now; those that are known are kept if that fails."""

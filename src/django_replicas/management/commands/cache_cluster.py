@@ -53,11 +53,11 @@ def source_of(alias: str) -> Source:
     """Return where a cache learns its nodes."""
     try:
         cache = caches[alias]
+        if isinstance(cache, ClusterCache):
+            return cache.cluster.source
     except InvalidCacheBackendError as error:
         raise CommandError(f"The cache {alias!r} cannot be used: {error}") from error
-    if not isinstance(cache, ClusterCache):
-        raise CommandError(f"The cache {alias!r} has no cluster: it is {type(cache).__name__}.")
-    return cache.cluster.source
+    raise CommandError(f"The cache {alias!r} has no cluster: it is {type(cache).__name__}.")
 
 
 def as_dict(source: Source, found: NodeList, down: frozenset[Node]) -> dict[str, Any]:
