@@ -770,10 +770,10 @@ def test_unknown_cache_for_recency(settings):
         ("redis.RedisCache", None),
     ],
 )
-def test_a_cache_for_marks(settings, backend, expected):
+def test_a_cache_for_marks(settings, tmp_path, backend, expected):
     """It has to be there, to be shared by all processes, and to count in one step."""
     backend = f"django.core.cache.backends.{backend}"
-    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": str(tmp_path)}}
     assert not {"E006", "W015", "W018"} & set(ids())
     settings.REPLICAS = {**settings.REPLICAS, "MARK_STORE": "cache"}
     assert {"E006", "W015", "W018"} & set(ids()) == {expected} - {None}
