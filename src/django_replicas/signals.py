@@ -41,6 +41,7 @@ cluster_changed = Signal()
 
 discovery_failed = Signal()
 """A cluster's nodes could not be learned, or not again. From its ``Cluster``: ``error``."""
+
 peer_down = Signal()
 """A peer could not be connected to. From its ``Peers``: ``alias``, ``peer``, ``reason``, ``error``.
 
@@ -52,7 +53,8 @@ peer_up = Signal()
 
 session_write = Signal()
 """A session was written behind the cache, or was not. From the class of its store: ``outcome``,
-``session_key``, and ``error``, None where there was none. Listeners run in the queue's threads."""
+``session_key``, and ``error``, None where there was none. Listeners run where it happens, mostly in
+the queue's threads."""
 
 follower_lags = Signal()
 """A follower is further behind than ``MAX_LAG``. From its ``Followers``: ``alias``, ``leader``,
