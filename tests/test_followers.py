@@ -18,7 +18,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import (
     DEFAULT_DB_ALIAS,
     OperationalError,
-    ProgrammingError,
     close_old_connections,
     connections,
     models,
@@ -796,16 +795,43 @@ def test_unit_without_an_end_chooses_again(settings):
         monkeypatched["NAME"] = name
 
 
-def test_failed_connection_is_replaced_outside_requests():
-    """A consumer's next unit opens a new one; nobody else would."""
+@pytest.fixture
+def failed(configure):
+    """The connection to the only follower, which met an error and works."""
+    configure(SETS={"default": ["replica1"]})
     with unit_of_work():
-        chosen = title()
-        connections[chosen].connection.close()
-        with pytest.raises(ProgrammingError):
-            title()
-    for _ in range(6):
-        with unit_of_work():
-            assert title() in FOLLOWERS
+        title()
+        with pytest.raises(OperationalError), connections["replica1"].cursor() as cursor:
+            cursor.execute("SELECT nonsense FROM nowhere")
+    assert connections["replica1"].errors_occurred
+    return connections["replica1"]
+
+
+def test_failed_connection_that_works_is_kept_outside_requests(failed):
+    """Somebody may be in the midst of its rows."""
+    driver = failed.connection
+    with unit_of_work():
+        assert title() == "replica1"
+    assert failed.connection is driver
+    assert not failed.errors_occurred
+
+
+def test_failed_connection_is_left_alone_in_a_transaction(failed, monkeypatch):
+    """What becomes of it is for whoever opened the transaction."""
+    monkeypatch.setattr(failed, "is_usable", None)
+    with transaction.atomic(using="replica1"), unit_of_work():
+        assert title() == "replica1"
+
+
+def test_a_process_has_followers_of_its_own():
+    """A forked one does not take its turns in step, nor wait for threads that it has not got."""
+    here = followers_of(the_set())
+    with here._lock:
+        child = os.fork()
+        if not child:
+            os._exit(followers_of(the_set()) is here)
+        assert os.waitpid(child, 0)[1] == 0
+    assert followers_of(the_set()) is here
 
 
 def test_test_case_reads_the_leader_even_where_a_follower_is_asked_for():

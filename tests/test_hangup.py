@@ -112,14 +112,14 @@ def test_a_socket_that_is_closed_meanwhile_is_no_error():
 
 
 FORKS = """
-import os, socket, sys
+import ctypes, os, socket, sys
 from django_replicas.hangup import Watch
 
 watch = Watch()
 pair = socket.socketpair()
 with watch.at_most(0.01, pair[0].fileno()):
     pair[0].recv(1)
-child = os.fork()
+child = {"by Python": os.fork, "by a server": ctypes.PyDLL(None).fork}[sys.argv[1]]()
 if child == 0:
     pair = socket.socketpair()
     with watch.at_most(0.01, pair[0].fileno()):
@@ -129,9 +129,10 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_it_goes_on_in_a_forked_process():
-    """Threads are not forked; the child has one of its own."""
-    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+@pytest.mark.parametrize("forked", ["by Python", "by a server"])
+def test_it_goes_on_in_a_forked_process(forked):
+    """Threads are not forked; the child has one of its own, also where nobody told Python."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, forked]
     assert subprocess.run(command, timeout=60, check=False).returncode == 7
 
 

@@ -89,6 +89,25 @@ def configure(settings):
     return change
 
 
+def test_connection_that_its_server_ended_outside_requests(site, configure):
+    """It is opened anew by the thread's next unit; the follower was never down."""
+    configure(SETS={"default": ["replica1"]}, DOWNTIME=3600)
+    with unit_of_work():
+        assert place() == "replica1"
+        site["replica1"].execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
+        )
+        with pytest.raises(OperationalError):
+            place()
+    assert connections["replica1"].connection.closed
+    with unit_of_work():
+        assert place() == "replica1"
+
+
+def place():
+    return Shelf.objects.get(pk=1)._state.db
+
+
 def name():
     return Shelf.objects.get(pk=1).name
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import random
 import threading
 import time
@@ -228,14 +229,17 @@ class Followers:
         return True
 
     def _close_if_unusable(self, connection: Any) -> None:
+        if connection.connection is None or connection.in_atomic_block:
+            return
         is_checked = connection.health_check_enabled and not connection.health_check_done
-        if connection.connection is None or not (is_checked or connection.errors_occurred):
+        # After an error outside HTTP nothing else would look at it again.
+        if not (is_checked or connection.errors_occurred):
             return
         with hung_up_after(connection, self._set.check_timeout):
-            if connection.errors_occurred:
-                # Outside HTTP nothing else would look at it again.
-                connection.close_if_unusable_or_obsolete()
-            connection.close_if_health_check_failed()
+            if connection.is_usable():
+                connection.errors_occurred, connection.health_check_done = False, True
+            else:
+                connection.close()
 
     def _make_measurer(self, clock: Callable[[], float]) -> Measurer | None:
         limit = self._set.max_lag
@@ -303,3 +307,6 @@ def _forget(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="django_replicas.followers")
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no forks
+    # Another thread may have held a lock, and workers must not take their turns in step.
+    os.register_at_fork(after_in_child=_known.clear)

@@ -22,7 +22,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 class Watch:
     """One thread that shuts down the sockets that are waited for too long; shared by all others.
 
-    It is started when it is first needed, and again in a process that was forked.
+    It is started when it is first needed, and again in a process that was forked, also where
+    Python did not see the fork.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,6 +34,7 @@ class Watch:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._waited_for: dict[int, int] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -56,6 +58,8 @@ class Watch:
                 self._waited_for.pop(number, None)
 
     def _note(self, number: int, file: int, deadline: float) -> None:
+        if self._process != os.getpid():
+            self._begin()
         with self._changed:
             self._waited_for[number] = file
             heapq.heappush(self._deadlines, (deadline, number))
@@ -108,8 +112,7 @@ def hung_up_after(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[N
     Then the driver raises what it raises for a lost connection. Drivers that do not tell their
     socket wait as long as they do by themselves: psycopg, mysqlclient and PyMySQL tell it.
     """
-    with connection.wrap_database_errors:
-        file = _file_of(connection.connection)
+    file = _file_of(connection.connection)
     if file is None:
         yield
         return
@@ -122,4 +125,7 @@ def _file_of(driver: object) -> int | None:
     fileno = getattr(driver, "fileno", None) or getattr(
         getattr(driver, "_sock", None), "fileno", None
     )
-    return None if fileno is None else fileno()
+    try:
+        return None if fileno is None else fileno()
+    except Exception:  # It is closed already, which the block will hear for itself.
+        return None
