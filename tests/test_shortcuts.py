@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
 import pytest
@@ -71,6 +72,30 @@ def test_nothing_keeps_a_unit_that_is_over():
         asked()
         run(bind(asked))
     assert unit() is None
+
+
+def test_a_thread_of_a_pool_keeps_no_unit_that_it_worked_for():
+    """It may wait for long before it has something else to do."""
+    with ThreadPoolExecutor(1) as pool:
+        with unit_of_work():
+            current_unit().notes[None] = kept = Kept()
+            unit = weakref.ref(kept)
+            del kept
+            pool.submit(bind(asked)).result()
+        assert unit() is None
+        pool.submit(connections.close_all).result()
+
+
+def test_a_unit_keeps_no_connection_that_is_closed():
+    """However often it reads on, as one without an end does."""
+    with unit_of_work():
+        state = current_unit().state_of("default")
+        for _ in range(3):
+            alias = asked()
+            assert state.has_asked(connections[alias])
+            connections[alias].close()
+            assert not state.has_asked(connections[alias])
+        assert len(state._asked) == 1
 
 
 def test_a_unit_keeps_nothing_of_threads_that_are_over():

@@ -1,6 +1,5 @@
 """The verbs: pins, blocks, roles and units of work, for code that says where it reads."""
 
-import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Token
 from functools import wraps
@@ -120,8 +119,6 @@ class pin(Block):
     ``leader`` does.
     """
 
-    _lock = threading.Lock()
-
     def __init__(self, alias: str, count_as_new: bool = True) -> None:
         super().__init__(lambda scope: scope.pinning(alias))
         self._unit = current_unit() if leads(alias) else None
@@ -136,9 +133,7 @@ class pin(Block):
 
     def _hold(self, difference: int) -> None:
         if self._unit is not None and self._state is not None:
-            with self._lock:
-                self._state.pins += difference
-                self._state.new_pins += difference * self._new
+            self._state.hold_pin(difference, is_new=self._new)
             self._unit.change()
 
 
@@ -281,10 +276,19 @@ def refuse_generators(function: Callable[..., Any]) -> None:
         raise TypeError(f"{function!r} is a generator function: open the block inside it.")
 
 
+class _Bound(Block):
+    """A block of a unit that ends elsewhere, in a thread that may go on without it."""
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        # A shortcut would keep the unit, and so the request, until the thread's next one.
+        forget_here()
+
+
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Carry this unit of work into a thread or an executor, which do not inherit it.
 
     What the function writes or pins there holds for the whole unit.
     """
     scope = current_scope()._replace(thread=None)
-    return each_call_inside(lambda: Block(lambda _: scope), function)
+    return each_call_inside(lambda: _Bound(lambda _: scope), function)

@@ -22,7 +22,7 @@ def settle(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer:
     followers = followers_of(replica_set)
     chosen = followers.choose(state.named, state.sought, state.fallback)
     if chosen is not None:
-        state.asked += (connections[chosen].connection,)
+        state.note_asked(connections[chosen])
         answer = chosen, Reason.FOLLOWER
         was_first = state.settle(answer) is answer
         return answer if was_first else settled_here(replica_set, unit, state)
@@ -65,7 +65,7 @@ def settled_here(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer
     if (
         reason is Reason.FOLLOWER
         and not state.untried
-        and connections[alias].connection not in state.asked
+        and not state.has_asked(connections[alias])
         and not _serves_here(replica_set, state, alias)
     ):
         reason = Reason.NO_FOLLOWER if state.sought is None else Reason.MARKED
@@ -80,7 +80,7 @@ def _serves_here(replica_set: ReplicaSet, state: SetState, alias: str) -> bool:
         state.sought is None or followers.serves(alias, state.sought, state.fallback)
     )
     if serves:
-        state.asked += (connections[alias].connection,)
+        state.note_asked(connections[alias])
     return serves
 
 

@@ -7,6 +7,7 @@ set and reset by token.
 """
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
@@ -32,8 +34,14 @@ if TYPE_CHECKING:
 TRACE_LENGTH = 10_000
 
 _settling = threading.Lock()
-_noting = threading.Lock()
 _changing = threading.Lock()
+_noting = threading.Lock()
+# Backwards, so that a fork takes them in the order that threads do.
+for _lock in (_settling, _changing, _noting) if hasattr(os, "register_at_fork") else ():
+    # A child has no threads that could release what they held.
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 class Role(StrEnum):
@@ -56,14 +64,13 @@ class SetState:
     """What one unit holds about one replica set.
 
     ``sought`` is the position that its reads must have reached, ``fallback`` its deadline where a
-    follower does not tell; ``asked`` are the drivers' connections whose followers have it.
-    ``writers`` are the leader's connections that it wrote on. ``latest`` is the mark that was made
-    last, None where the unit wrote since. ``untried`` tells that it settled on a follower only to
-    see what would be answered.
+    follower does not tell. ``writers`` are the leader's connections that it wrote on. ``latest`` is
+    the mark that was made last, None where the unit wrote since. ``untried`` tells that it settled
+    on a follower only to see what would be answered.
     """
 
     __slots__ = (
-        "asked",
+        "_asked",
         "fallback",
         "latest",
         "marked",
@@ -80,7 +87,7 @@ class SetState:
     )
 
     def __init__(self, *, uncarried: bool = False, marked: bool | None = None) -> None:
-        self.asked: tuple[object, ...] = ()
+        self._asked: WeakKeyDictionary[BaseDatabaseWrapper, object] = WeakKeyDictionary()
         self.pins = 0
         self.new_pins = 0
         self.written = False
@@ -99,6 +106,21 @@ class SetState:
     def is_owed(self) -> bool:
         """Whether a write or a new pin of this unit waits to be handed on."""
         return self.uncarried or self.new_pins > 0
+
+    def note_asked(self, connection: BaseDatabaseWrapper) -> None:
+        """Remember that this follower, as it is connected now, has what the unit must see."""
+        self._asked[connection] = connection.connection
+
+    def has_asked(self, connection: BaseDatabaseWrapper) -> bool:
+        """Tell whether it was asked, and is still connected as it was then."""
+        driver = connection.connection
+        return driver is not None and self._asked.get(connection) is driver
+
+    def hold_pin(self, difference: int, *, is_new: bool) -> None:
+        """Count a pin that begins to hold, or one that ends."""
+        with _noting:
+            self.pins += difference
+            self.new_pins += difference * is_new
 
     def settle(self, answer: Answer) -> Answer:
         """Keep to *answer* to the end of the unit, unless another of its threads was first."""
