@@ -5,7 +5,9 @@ import os
 from collections import Counter
 
 import pytest
+from django.contrib.auth import SESSION_KEY
 from django.db import connections
+from django.http import HttpResponse
 from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +192,21 @@ def cluster():
         pytest.skip(str(reason))
     with Cluster(standbys=2) as cluster:
         yield cluster
+
+
+def test_a_session_that_is_a_dict(rf, settings):
+    """Tests of views have such sessions: a user has one place all the same."""
+    settings.REPLICAS = {**settings.REPLICAS, "MARK_KEY": "user"}
+
+    def place(user):
+        request = rf.get("/")
+        request.session = {SESSION_KEY: user}
+        return ReplicasMiddleware(lambda _: HttpResponse(Book.objects.get(pk=1).title))(
+            request
+        ).content
+
+    assert {place("7") for _ in range(6)} == {place("7")}
+    assert len({place(str(each)) for each in range(20)}) == 2
 
 
 def test_a_marked_user(cluster, databases_are):
