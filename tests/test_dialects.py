@@ -486,6 +486,8 @@ def test_printed_settings_that_have_no_successor(capsys):
         words = printed(capsys)
     with without_replicas(**SLAVES, **{codes: [303, 302]}):
         assert codes + " has" not in printed(capsys)
+    with without_replicas(**SLAVES, **{codes: [[]]}):
+        assert codes + " has" in printed(capsys)
     with without_replicas(**settings_in(STAR_IMPORT)):
         assert printed(capsys).count("#") == 1
     assert "# REPLICATED_CACHE_BACKEND has no successor: " in words

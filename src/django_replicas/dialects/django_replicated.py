@@ -55,7 +55,7 @@ def translate(given: Given) -> Translation:
             "process, and no cache is asked."
         )
     codes = given.get("REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES", REDIRECTS)
-    if not isinstance(codes, Collection) or set(codes) != REDIRECTS:
+    if not isinstance(codes, Collection) or {*map(repr, codes)} != {*map(repr, REDIRECTS)}:
         draft.advise(
             "REPLICATED_FORCE_MASTER_COOKIE_STATUS_CODES has no successor: who wrote is kept on "
             "the leader, whatever the status of the response."
