@@ -104,9 +104,9 @@ STOREYS = [
     {
         "compat/django_replicated/__init__",
         "compat/django_replicated/dbchecker",
-        "compat/django_replicated/router",
         "compat/django_replicated/settings",
     },
+    {"compat/django_replicated/router"},
     {"compat/django_replicated/decorators", "compat/django_replicated/utils"},
     {"compat/django_replicated/middleware"},
     {"compat/multidb/middleware", "compat/multidb/pinning"},

@@ -17,6 +17,7 @@ from django_replicas.compat.django_replicated.middleware import (
     ReadOnlyMiddleware,
     ReplicationMiddleware,
 )
+from django_replicas.compat.django_replicated.router import ReplicationRouter
 from django_replicas.compat.multidb.middleware import PinningRouterMiddleware
 from django_replicas.compat.pindb.middleware import PinDbMiddleware
 
@@ -84,6 +85,9 @@ MIDDLEWARES = [
         (ReplicationMiddleware, "set_force_master_cookie", "django_replicas.pin()"),
         (ReplicationMiddleware, "handle_redirect_after_write", "django_replicas.pin()"),
         (ReplicationMiddleware, "set_non_atomic_dbs", "atomic_in_leader_role"),
+        (ReplicationRouter, "is_alive", "passed over by itself"),
+        (ReplicationRouter, "SLAVES", "read from the settings"),
+        (ReplicationRouter, "all_allowed_aliases", "read from the settings"),
         (DistributedRouter, "follower_db", "BALANCE"),
         (CachedRouter, "follower_db", "BALANCE"),
         (CachedRouter, "update_cache", "Give it another name"),
@@ -105,7 +109,7 @@ def test_what_is_not_called_any_more_is_not_overridden(base, name, remedy):
         type("Both", (mixin, base), {})
 
 
-@pytest.mark.parametrize("base", [*MIDDLEWARES, DistributedRouter, CachedRouter])
+@pytest.mark.parametrize("base", [*MIDDLEWARES, ReplicationRouter, DistributedRouter, CachedRouter])
 def test_what_is_called_still_may_be_overridden(base):
     """A subclass of one's own is nothing wrong."""
     own = type("Own", (base,), {"__call__": None, "get_cache_key": None, "process_view": None})

@@ -22,7 +22,7 @@ from django_replicas.compat.django_replicated.middleware import (
     ReplicationMiddleware,
 )
 from django_replicas.compat.django_replicated.router import ReplicationRouter
-from django_replicas.compat.django_replicated.utils import routers
+from django_replicas.compat.django_replicated.utils import Routers, get_object_name, routers
 from django_replicas.conf import get_config
 from django_replicas.dialects.django_replicated import DEFAULTS, DIALECT
 from django_replicas.exceptions import FollowerRoleWriteError
@@ -115,6 +115,8 @@ urlpatterns = [
     path("use_slave/write", use_slave(write)),
     path("state", use_state(forced_state="master")(where)),
     path("state_slave", use_state("slave")(where)),
+    path("state_by_method", use_state()(where)),
+    path("async/state_by_method", use_state()(where_async)),
 ]
 
 
@@ -250,6 +252,35 @@ def test_decorators_restore():
     assert view() == ("slave", "master", "slave")
 
 
+@pytest.mark.parametrize("middleware", [True, False])
+@pytest.mark.parametrize(("method", "answer"), [("GET", "slave"), ("POST", "master")])
+def test_use_state_without_a_state(project, method, answer, middleware):
+    """``use_state()`` is what the middleware does, for one view of a project that has none."""
+    others = {} if middleware else {"MIDDLEWARE": []}
+    with project(**others):
+        title, state = Client().generic(method, "/state_by_method").json()
+    assert (state, title in SLAVES) == (answer, answer == "slave")
+
+
+@pytest.mark.parametrize(("method", "answer"), [("GET", "slave"), ("POST", "master")])
+def test_use_state_without_a_state_of_an_async_view(project, method, answer):
+    """The same on an event loop."""
+
+    async def visit():
+        response = await AsyncClient().generic(method, "/async/state_by_method")
+        await sync_to_async(connections.close_all)()
+        return response
+
+    with project(MIDDLEWARE=[]):
+        assert asyncio.run(visit()).json()[1] == answer
+
+
+def test_use_state_leaves_what_is_overridden(project):
+    """ "override how the middleware chooses": ``use_state()`` goes by that, as it did."""
+    with project(REPLICATED_VIEWS_OVERRIDES={"/state_by_*": "master"}):
+        assert Client().get("/state_by_method").json() == ["default", "master"]
+
+
 # GET after POST
 
 
@@ -303,6 +334,17 @@ def test_views_overrides(project):
         assert Client().get("/event").json()[0] in SLAVES
 
 
+def test_order_of_views_overrides(project):
+    """Theirs took the first that matched; here a name counts before a path, a path before "*"."""
+    path = f"{__name__}.do_smthg"
+    given = {"/ev*": "master", "/sm*": "slave", "api-store-event": "slave", path: "master"}
+    with project(REPLICATED_VIEWS_OVERRIDES=given):
+        assert Client().post("/event").json()[1] == "slave"
+        assert Client().get("/smthg").json()[1] == "master"
+    with project(REPLICATED_VIEWS_OVERRIDES={"/sm*": "master", "/smthg": "slave"}):
+        assert Client().get("/smthg").json()[1] == "master"
+
+
 def test_force_state_header(project):
     """Off unless named, because any client can send it; theirs was on."""
     with project():
@@ -353,6 +395,21 @@ def test_dbchecker(project, tmp_path):
         assert dbchecker.check_db(lambda connection: next(answers), "default")
 
 
+def test_dbchecker_knows_checkers_by_name(project):
+    """A checker that is made for each call is not asked again, and nothing is kept of it."""
+
+    def check(answer):
+        def ours(connection):
+            return answer
+
+        return dbchecker.check_db(ours, "default", 60)
+
+    with project():
+        assert not check(answer=False)
+        assert not check(answer=True)
+        assert dbchecker.db_is_alive("default", 60)
+
+
 # What the README does not tell of
 
 
@@ -378,6 +435,65 @@ def test_states_by_hand(project):
             assert title() == "default"
             routers.revert()
             assert title() in SLAVES
+
+
+def test_the_router_where_nobody_has_it_at_hand(project):
+    """``utils.routers`` is asked for what the router knows: ``routers.db_for_read()``."""
+    assert isinstance(routers, Routers)
+    with project():
+        assert (routers.db_for_read(), routers.db_for_write()) == ("default", "default")
+        routers.init("slave")
+        assert routers.db_for_read() == routers.db_for_read(None) == routers.db_for_read(Book)
+        assert routers.db_for_read() in {"slave1", "slave2"}
+        for write in (routers.db_for_write, lambda: routers.db_for_write(Book)):
+            with pytest.raises(FollowerRoleWriteError):
+                write()
+        routers.reset()
+
+
+def test_what_the_router_knows(project, tmp_path):
+    """``SLAVES``, ``all_allowed_aliases``, ``is_alive`` and what it takes from the settings."""
+    gone = {**sqlite("replica1"), "NAME": str(tmp_path / "folder" / "slave1.sqlite3")}
+    with project(slave1=gone):
+        assert routers.SLAVES == ["slave1", "slave2"]
+        assert routers.all_allowed_aliases == ["default", "slave1", "slave2"]
+        assert (routers.DEFAULT_DB_ALIAS, routers.DOWNTIME) == ("default", 20)
+        assert routers.CHECK_STATE_ON_WRITE is True
+        assert [*map(routers.is_alive, routers.SLAVES)] == [False, True]
+        (tmp_path / "folder").mkdir()
+        assert not routers.is_alive("slave1")
+    with project(REPLICATED_DATABASE_SLAVES=[], REPLICATED_CHECK_STATE_ON_WRITE=False):
+        assert (routers.SLAVES, routers.CHECK_STATE_ON_WRITE) == (["default"], False)
+
+
+def test_a_router_that_looks_at_models(project):
+    """A project's own, among the delegates, is shown something where no model is named."""
+
+    class ByApp:
+        def db_for_read(self, model, **hints):
+            return {"shop": "other"}.get(model._meta.app_label)
+
+    replicas = {"SETS": {"default": ["slave1"]}, "DELEGATE_ROUTERS": [ByApp()], "TRACE": True}
+    with project(), override_settings(REPLICAS=replicas), unit_of_work(role="follower") as block:
+        assert (routers.db_for_read(), routers.db_for_read(Book)) == ("slave1", "other")
+    assert [each.model for each in block.unit.trace] == ["django_replicated.any", "shop.book"]
+
+
+def test_what_no_router_has(project):
+    """An attribute that is not there is an AttributeError that says who was asked."""
+    with project():
+        assert not hasattr(routers, "context")
+        assert not hasattr(routers, "_check_role")
+    with project(DATABASE_ROUTERS=["django_replicas.routers.LeaderFollowerRouter"]):
+        with pytest.raises(
+            AttributeError, match=r"^routers\.SLAVES is asked of Replication.*\bName"
+        ):
+            _ = routers.SLAVES
+
+
+def test_object_names():
+    """``utils.get_object_name``: its own, or its class's."""
+    assert [*map(get_object_name, (where, Book, Book()))] == ["where", "Book", "Book"]
 
 
 class InTheMaster(MiddlewareMixin):

@@ -1,7 +1,9 @@
 """Whether databases answer, asked by hand. A database's errors mean no; others are raised."""
 
+import functools
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
+from typing import Any
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -34,9 +36,10 @@ def check_db(
 ) -> bool:
     """Ask a checker about an alias, so many times at most.
 
-    A no holds for *cache_seconds* in this process, unless the answer is to be *force*\\ d.
+    A no holds for *cache_seconds* in this process, unless the answer is to be *force*\\ d, and for
+    every checker of the same name, as those have that are made for one call.
     """
-    known = _known(checker, cache_seconds or 0)
+    known = _known(get_object_name(checker), cache_seconds or 0)
     if not force and cache_seconds is not None and not known.may_try(db_name):
         return False
     passes = any(_passes(checker, connections[db_name]) for _ in range(number_of_tries))
@@ -54,9 +57,15 @@ def _passes(checker: Checker, connection: BaseDatabaseWrapper) -> bool:
         return False
 
 
-@cache
-def _known(checker: Checker, seconds: float) -> Liveness:
+@functools.cache  # By its full name, because theirs had a cache of Django's as dbchecker.cache.
+def _known(checker_name: str, seconds: float) -> Liveness:
     return Liveness(seconds)
+
+
+def get_object_name(obj: Any) -> str:
+    """Return an object's name, its class's where it has none."""
+    name: str = getattr(obj, "__name__", type(obj).__name__)
+    return name
 
 
 db_is_alive = partial(check_db, is_alive)
