@@ -205,6 +205,21 @@ def test_reset(state, files):
     assert (state.peers_up, state.peers_down) == ({*files}, {})
 
 
+def test_state_of_the_class(files):
+    """`DatabaseWrapper.state`, which all aliases had in common, is that of the only one."""
+    wrapper = import_module(f"{COMPAT}.backends.proxysql.base").DatabaseWrapper
+    entry = entries_of(BLOCKS[0])["default"]
+    with aliases(**files, many=entry):
+        wrapper.state.mark_peer_down("peer0")
+        assert connections["many"].state.peers_up == {"peer1"}
+        wrapper.state.reset()
+        assert connections["many"].state.peers_up == {*files}
+    with aliases(**files, many=entry, more=entry):
+        with pytest.raises(AttributeError, match=r"there are 2 \(many, more\)\. Ask connections"):
+            _ = wrapper.state
+        assert connections["more"].state.peers == {*files}
+
+
 def test_all_down(project, files):
     """`except DatabaseError` goes on to catch it."""
     for peer in files:

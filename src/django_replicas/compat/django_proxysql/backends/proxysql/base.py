@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Iterator
 
-from django.db import OperationalError
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_replicas.backends.balanced import base
 from django_replicas.outages import Outage
-from django_replicas.peers import Peers
+from django_replicas.peers import Peers, peers_of
 
 LOGGER = logging.getLogger("django_replicas")
 CHECK_INTERVAL = 30
@@ -51,11 +52,27 @@ class PeerState:
         return self._peers.in_turn()
 
 
+class _State:
+    """A connection's alias's state; the class's is that of the one alias with peers."""
+
+    def __get__(
+        self, wrapper: "DatabaseWrapper | None", owner: type[BaseDatabaseWrapper]
+    ) -> PeerState:
+        return PeerState(_peers_of_all() if wrapper is None else wrapper._peers())
+
+
+def _peers_of_all() -> Peers:
+    known = {alias: peers for alias in connections.settings if (peers := peers_of(alias))}
+    if len(known) != 1:
+        raise AttributeError(
+            f"DatabaseWrapper.state is the state of the one alias that has peers, and there are "
+            f"{len(known)} ({', '.join(known)}). Ask connections[alias].state."
+        )
+    return next(iter(known.values()))
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """The engine over peers, any that they share, with the interval that it had by default."""
 
     default_check_interval = CHECK_INTERVAL
-
-    @property
-    def state(self) -> PeerState:
-        return PeerState(self._peers())
+    state = _State()
