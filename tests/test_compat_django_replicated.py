@@ -484,11 +484,11 @@ def test_what_no_router_has(project):
     with project():
         assert not hasattr(routers, "context")
         assert not hasattr(routers, "_check_role")
-    with project(DATABASE_ROUTERS=["django_replicas.routers.LeaderFollowerRouter"]):
-        with pytest.raises(
-            AttributeError, match=r"^routers\.SLAVES is asked of Replication.*\bName"
-        ):
-            _ = routers.SLAVES
+    with (
+        project(DATABASE_ROUTERS=["django_replicas.routers.LeaderFollowerRouter"]),
+        pytest.raises(AttributeError, match=r"^routers\.SLAVES is asked of Replication.*\bName"),
+    ):
+        _ = routers.SLAVES
 
 
 def test_object_names():
