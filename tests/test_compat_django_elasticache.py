@@ -229,8 +229,28 @@ def test_get_cluster_info(nodes, endpoint):
     expected = sorted(node.location for node in nodes)
     assert utils.get_cluster_info(host, port) == {"nodes": expected, "version": 1}
     endpoint.say(b"nonsense\r\n")
-    with pytest.raises(utils.WrongProtocolData, match="nonsense"):
-        utils.get_cluster_info(host, int(port))
+    for error in (utils.WrongProtocolData, ValueError):
+        with pytest.raises(error, match="nonsense") as raised:
+            utils.get_cluster_info(host, int(port))
+        assert (raised.value.endpoint, b"nonsense" in raised.value.received) == (
+            endpoint.location,
+            True,
+        )
+
+
+def test_get_cluster_info_of_nobody():
+    """`except socket.error` goes on to catch what is not reached, and so does our own."""
+    utils, port = import_module(f"{COMPAT}.cluster_utils"), free_port()
+    for error in (OSError, DiscoveryError):
+        with pytest.raises(error, match="cannot be connected to") as raised:
+            utils.get_cluster_info("127.0.0.1", port)
+    assert raised.value.endpoint == f"127.0.0.1:{port}"
+
+
+def test_version():
+    """``django_elasticache.VERSION`` is that of the release whose names these are."""
+    package = import_module(COMPAT)
+    assert (package.VERSION, package.__version__) == ((1, 0, 3), "1.0.3")
 
 
 def test_get_cluster_info_of_a_single_node(nodes):

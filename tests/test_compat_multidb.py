@@ -399,3 +399,8 @@ def test_pins_by_hand(project):
         assert not pool.submit(multidb.this_thread_is_pinned).result()
         pinning.unpin_this_thread()
         assert title() in SHADOWS
+
+
+def test_version():
+    """``multidb.VERSION`` is that of the release whose names these are."""
+    assert (multidb.VERSION, multidb.__version__) == ((0, 11, 0), "0.11.0")

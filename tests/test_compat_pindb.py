@@ -380,6 +380,23 @@ def test_no_default():
     assert pindb.populate_replicas(masters, sets, unmanaged_default=True) == {"api": {}}
 
 
+def test_config_errors_are_value_errors(project):
+    """Whoever caught PinDbConfigError as the ``ValueError`` that it was goes on to catch it."""
+    wrong = {"masters": {"api": {}}, "replicas_overrides": {"api": []}}
+    for error in (pindb.PinDbConfigError, ValueError):
+        with pytest.raises(error, match=r"^No leader is called"):
+            pindb.populate_replicas(**wrong)
+    with without_replicas(), pytest.raises(ValueError, match="There are no replica sets"):
+        pindb.StrictPinDbRouter()
+
+
+def test_no_master_is_aliased_to_default():
+    """ "the master of your first DB set will also be aliased to "default"": it never was."""
+    masters = {"api": {"NAME": "api"}}
+    databases = pindb.populate_replicas(masters, {"api": [{}]}, unmanaged_default=True)
+    assert [*databases] == ["api", "api-0"]
+
+
 def test_no_entry_in_database_sets():
     """ "an alias in MASTER_DATABASES which does not have a related DATABASE_SETS entry"."""
     with pytest.raises(pindb.PinDbConfigError, match="'default'"):
@@ -392,3 +409,4 @@ def test_names():
         assert getattr(exceptions, name) is getattr(pindb, name)
     assert issubclass(pindb.UnpinnedWriteException, pindb.PinDbException)
     assert issubclass(pindb.PinDbConfigError, pindb.PinDbException)
+    assert pindb.__version__ == (0, 1, 12)

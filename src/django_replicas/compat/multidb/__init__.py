@@ -28,6 +28,10 @@ __all__ = [
 
 warn_of_removal("multidb")
 
+# Whose names these are.
+VERSION = (0, 11, 0)
+__version__ = "0.11.0"
+
 
 class ReplicaRouter(GreedyPinRouter):
     """Reads followers until this unit of work writes, with or without the middleware.

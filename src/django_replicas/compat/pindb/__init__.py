@@ -4,9 +4,10 @@ With its settings, ``db_for_write`` is the moment of a write (``WRITES_AT``), an
 unit of work have one of their own (``OUTSIDE_UNITS``).
 """
 
-from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
+import django_replicas
 from django_replicas import (
     follower,
     get_follower,
@@ -15,7 +16,6 @@ from django_replicas import (
     is_pinned,
     leader,
     pin,
-    populate_replicas,
     unpin_all,
     with_followers,
     with_leaders,
@@ -24,7 +24,12 @@ from django_replicas.compat import warn_of_removal
 from django_replicas.conf import get_config, get_sound_config
 from django_replicas.routers import GreedyPinRouter, ReplicaRouter, StrictPinRouter
 
-from .exceptions import PinDbConfigError, PinDbException, UnpinnedWriteException
+from .exceptions import (
+    ConfigValueError,
+    PinDbConfigError,
+    PinDbException,
+    UnpinnedWriteException,
+)
 
 __all__ = [
     "GreedyPinDbRouter",
@@ -49,6 +54,9 @@ __all__ = [
 
 warn_of_removal("pindb")
 
+# Whose names these are.
+__version__ = (0, 1, 12)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -62,7 +70,7 @@ class _OfConfiguredSets(ReplicaRouter):
         super().__init__()
         config = get_sound_config()
         if not (config.topology.sets or config.problems):
-            raise PinDbConfigError(
+            raise ConfigValueError(
                 "There are no replica sets. Define MASTER_DATABASES and DATABASE_SETS, or REPLICAS."
             )
 
@@ -73,6 +81,21 @@ class StrictPinDbRouter(_OfConfiguredSets, StrictPinRouter):
 
 class GreedyPinDbRouter(_OfConfiguredSets, GreedyPinRouter):
     """Reads followers until the set is pinned, which the first write does."""
+
+
+def populate_replicas(
+    masters: Mapping[str, Mapping[str, Any]],
+    replicas_overrides: Mapping[str, Sequence[Mapping[str, Any]]],
+    unmanaged_default: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Make the entries of ``DATABASES`` for masters and for the replicas that differ from them.
+
+    What is wrong raises ``PinDbConfigError``, which is a ``ValueError`` here.
+    """
+    try:
+        return django_replicas.populate_replicas(masters, replicas_overrides, unmanaged_default)
+    except PinDbConfigError as error:
+        raise ConfigValueError(str(error)) from error
 
 
 def is_enabled() -> bool:

@@ -7,3 +7,7 @@ __all__ = ["PinDbConfigError", "PinDbException", "UnpinnedWriteException"]
 PinDbException = ReplicasError
 PinDbConfigError = ReplicasConfigError
 UnpinnedWriteException = UnpinnedWriteError
+
+
+class ConfigValueError(ReplicasConfigError, ValueError):
+    """What this package raises itself; a ``ValueError`` too, because PinDbConfigError was one."""
