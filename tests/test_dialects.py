@@ -1,6 +1,7 @@
 """The settings of older packages, each of which means what ``REPLICAS`` may say."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
@@ -493,6 +494,84 @@ def test_printed_settings_that_have_no_successor(capsys):
     assert "# REPLICATED_CACHE_BACKEND has no successor: " in words
     assert f"# {codes} has no successor: " in words
     assert "# REPLICATED_MANAGE_ATOMIC_REQUESTS: give the leader's entry in DATABASES" in words
+
+
+class ByApp:
+    """A project's router, which is named or made by hand."""
+
+    def db_for_read(self, model, **hints):
+        return None
+
+    class Inner:
+        def db_for_read(self, model, **hints):
+            return None
+
+
+class Sharded(ByApp):
+    """One that needs to be told something."""
+
+    def __init__(self, shards):
+        self.shards = shards
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("has_moved", [False, True])
+def test_delegates_that_are_objects(capsys, has_moved, kind):
+    """They are printed as the paths that make them, with a word on what that leaves out."""
+    delegates = kind(["shop.routers.ByApp", ByApp()])
+    moved = {"REPLICAS": {"DELEGATE_ROUTERS": delegates}}
+    older = {**MASTERS, "PINDB_DELEGATE_ROUTERS": delegates}
+    with override_settings(**moved) if has_moved else without_replicas(**older):
+        text = printed(capsys)
+    pasted = {}
+    exec(text, pasted)
+    path = f"{__name__}.ByApp"
+    assert pasted["REPLICAS"]["DELEGATE_ROUTERS"] == ["shop.routers.ByApp", path]
+    assert as_one_line(text).count("DELEGATE_ROUTERS:") == 1
+    assert f'DELEGATE_ROUTERS: "{path}" is made without arguments. Write' in as_one_line(text)
+
+
+@pytest.mark.parametrize(
+    ("router", "name"),
+    [
+        (Sharded([1]), f"{__name__}.Sharded"),
+        (ByApp.Inner(), f"{__name__}.ByApp.Inner"),
+        (type("ByApp", (ByApp,), {})(), f"{__name__}.ByApp"),
+        (SimpleNamespace(db_for_read=None), "types.SimpleNamespace"),
+    ],
+)
+def test_delegates_that_no_path_makes(capsys, settings, router, name):
+    """What is printed in their place is a mistake until somebody corrects it."""
+    settings.REPLICAS = {"DELEGATE_ROUTERS": [router]}
+    text = printed(capsys)
+    pasted = {}
+    exec(text, pasted)
+    assert as_one_line(text).endswith(
+        'DELEGATE_ROUTERS: write your own object in place of "path.to.Router", or the dotted path '
+        "of a class or function that makes it without arguments. It is of the class " + name + "."
+    )
+    settings.REPLICAS = pasted["REPLICAS"]
+    with pytest.raises(ReplicasConfigError, match=r"DELEGATE_ROUTERS.* names a router that cannot"):
+        _ = get_config().delegates
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--json"], "--json"),
+        (["--database", "default"], "--database"),
+        (["--watch=1"], "--watch"),
+        (["--watch=1", "--json"], "--json and --watch"),
+    ],
+)
+def test_options_that_would_do_nothing(options, names):
+    """They are refused, because whoever gives them expects something."""
+    with pytest.raises(CommandError) as raised:
+        call_command("replicas", *options, "settings")
+    assert str(raised.value) == (
+        "`replicas settings` prints all of REPLICAS, once and as Python: "
+        f"{names} would do nothing. Leave it out."
+    )
 
 
 COMPAT = "django_replicas.compat."

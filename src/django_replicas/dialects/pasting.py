@@ -2,12 +2,18 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
+
+from django.utils.module_loading import import_string
 
 from . import DIALECTS, Dialect, multidb, proxysql
 
 WIDTH = 88
 COMPAT = "django_replicas.compat."
+# It cannot be imported, so that nobody leaves it there.
+TO_BE_NAMED = "path.to.Router"
+ANSWERS = ("db_for_read", "db_for_write", "allow_relation", "allow_migrate")
 
 
 def as_python(value: Any, indent: str = "", before: int = 0) -> str:
@@ -74,6 +80,50 @@ def _quoted(text: str) -> str:
     if written.startswith("'") and '"' not in written:
         return f'"{written[1:-1]}"'
     return written
+
+
+def with_paths(replicas: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name in ``DELEGATE_ROUTERS`` the routers that are objects, which cannot be written down."""
+    delegates = replicas.get("DELEGATE_ROUTERS", ())
+    if all(isinstance(each, str) for each in delegates):
+        return replicas
+    paths = [each if isinstance(each, str) else _path_to(each) for each in delegates]
+    return {**replicas, "DELEGATE_ROUTERS": [path or TO_BE_NAMED for path in paths]}
+
+
+def delegates_to_write(replicas: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what has to be said of the routers that ``with_paths`` names."""
+    for each in replicas.get("DELEGATE_ROUTERS", ()):
+        if isinstance(each, str):
+            continue
+        if path := _path_to(each):
+            yield (
+                f'DELEGATE_ROUTERS: "{path}" is made without arguments. Write your own object in '
+                "its place if that was made with some."
+            )
+        else:
+            yield (
+                f'DELEGATE_ROUTERS: write your own object in place of "{TO_BE_NAMED}", or the '
+                "dotted path of a class or function that makes it without arguments. It is of the "
+                f"class {_full_name(type(each))}."
+            )
+
+
+def _path_to(router: Any) -> str | None:
+    """Return the dotted path of a router's class, None unless that makes one like it."""
+    kind = type(router)
+    if not any(hasattr(kind, each) for each in ANSWERS):
+        return None
+    try:
+        is_there = import_string(_full_name(kind)) is kind
+        signature(kind).bind()
+    except (ImportError, TypeError):
+        return None
+    return _full_name(kind) if is_there else None
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def paths_to_change(settings: Any) -> Iterator[tuple[str, str, str]]:

@@ -19,9 +19,11 @@ from django_replicas.dialects import spoken_in, translated, words_of
 from django_replicas.dialects.pasting import (
     as_comment,
     as_python,
+    delegates_to_write,
     has_router_of_multidb,
     paths_to_change,
     values_to_write,
+    with_paths,
 )
 from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.explain import explain, explanation_lines
@@ -82,6 +84,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["subject"] == "settings":
+                refuse_options(options, "json", "database", "watch")
                 self.stdout.write("\n".join(settings_lines()))
                 return
             sets = chosen_sets(options["database"])
@@ -146,20 +149,31 @@ class Command(BaseCommand):
 def settings_lines() -> Iterator[str]:
     """Yield the lines of a settings module that say what the project's settings mean."""
     get_config()
+    advice: Iterable[str]
     dialect = next(iter(spoken_in(settings)), None)
     if hasattr(settings, "REPLICAS") or dialect is None:
-        yield f"REPLICAS = {as_python(getattr(settings, 'REPLICAS', {}))}"
-        advice: Iterable[str] = ()
+        replicas, advice = getattr(settings, "REPLICAS", {}), ()
     else:
         translation = translated(dialect, settings)
         yield from as_comment(f"In place of the settings of {words_of(dialect, settings)}.")
-        yield f"REPLICAS = {as_python(translation.replicas)}"
-        advice = translation.advice
+        replicas, advice = translation.replicas, translation.advice
+    yield f"REPLICAS = {as_python(with_paths(replicas))}"
     paths = list(paths_to_change(settings))
     changes = (f'{where}: "{ours}" in place of "{path}".' for where, path, ours in paths)
     missing = missing_middleware({ours for _, _, ours in paths})
-    for each in (*advice, *changes, *missing, *values_to_write(settings)):
+    delegates = delegates_to_write(replicas)
+    for each in (*delegates, *advice, *changes, *missing, *values_to_write(settings)):
         yield from as_comment(each)
+
+
+def refuse_options(options: dict[str, Any], *names: str) -> None:
+    """Raise ``CommandError`` where an option is given that would do nothing."""
+    given = [f"--{name}" for name in names if options[name]]
+    if given:
+        raise CommandError(
+            "`replicas settings` prints all of REPLICAS, once and as Python: "
+            f"{' and '.join(given)} would do nothing. Leave it out."
+        )
 
 
 def missing_middleware(paths: Container[str]) -> Iterator[str]:
