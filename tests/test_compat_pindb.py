@@ -248,6 +248,15 @@ def test_delegate_routers(project):
         assert router.db_for_read(Label) in {"default-0", "default-1"}
 
 
+@pytest.mark.parametrize("delegate", [f"{__name__}.Router", [Router()]])
+def test_database_router_delegate(project, delegate):
+    """ "there is one additional setting: DATABASE_ROUTER_DELEGATE", by name or as an object."""
+    with project(without=["PINDB_DELEGATE_ROUTERS"], DATABASE_ROUTER_DELEGATE=delegate):
+        assert router.db_for_read(Label) == "api-0"
+        assert router.db_for_write(Label) == "api"
+        assert router.db_for_read(Book) in {"default-0", "default-1"}
+
+
 def test_databases(project):
     """ "resulting in something like…": the master's settings merged with each replica's own."""
     databases = config()["DATABASES"]

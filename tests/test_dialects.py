@@ -103,6 +103,16 @@ OF_MULTIDB = {
             id="all of pindb",
         ),
         pytest.param({**MASTERS, "PINDB_DELEGATE_ROUTERS": None}, OF_PINDB, id="no delegates"),
+        pytest.param({**MASTERS, "DATABASE_ROUTER_DELEGATE": None}, OF_PINDB, id="no delegate"),
+        *(
+            pytest.param(
+                {**MASTERS, "DATABASE_ROUTER_DELEGATE": one, **both},
+                {**OF_PINDB, "DELEGATE_ROUTERS": ["a.Router"]},
+                id=f"pindb's README, as {one!r}{' and its code' if both else ''}",
+            )
+            for one in ("a.Router", ["a.Router"])
+            for both in ({}, {"PINDB_DELEGATE_ROUTERS": ["a.Router"]})
+        ),
         pytest.param(
             LEADER | {"REPLICATION_LAG": 7},
             {"SETS": {"default": ["replica1"]}, "REPLICATION_LAG": 7},
@@ -263,6 +273,10 @@ MUST_BE_SECONDS = "must be a number of seconds, not 'x'."
             "DATABASE_SETS has no entry for 'default'. Add its followers, or an empty list.",
         ),
         (
+            MASTERS | {"PINDB_DELEGATE_ROUTERS": ["a.A"], "DATABASE_ROUTER_DELEGATE": "a.B"},
+            "PINDB_DELEGATE_ROUTERS and DATABASE_ROUTER_DELEGATE differ: remove one of them.",
+        ),
+        (
             LEADER | {"REPLICA_DATABASES": None},
             "FOLLOWER_DATABASES and REPLICA_DATABASES differ: remove one of them.",
         ),
@@ -398,7 +412,8 @@ def test_many_settings_are_named_in_one():
     with override_settings(**brought, REPLICAS={}):
         assert "django_replicated (REPLICATED_*)" in check_settings()[0].msg
     with override_settings(**dict.fromkeys(pindb.DIALECT.own), REPLICAS={}):
-        assert "(DATABASE_SETS, MASTER_DATABASES, PINDB_*)" in check_settings()[0].msg
+        names = "DATABASE_ROUTER_DELEGATE, DATABASE_SETS, MASTER_DATABASES, PINDB_*"
+        assert f"({names})" in check_settings()[0].msg
 
 
 def test_two_dialects_are_an_error():
@@ -550,6 +565,7 @@ def test_delegates_that_no_path_makes(capsys, settings, router, name):
         'DELEGATE_ROUTERS: write your own object in place of "path.to.Router", or the dotted path '
         "of a class or function that makes it without arguments. It is of the class " + name + "."
     )
+    assert pasted["REPLICAS"] == {"DELEGATE_ROUTERS": ["path.to.Router"]}
     settings.REPLICAS = pasted["REPLICAS"]
     with pytest.raises(ReplicasConfigError, match=r"DELEGATE_ROUTERS.* names a router that cannot"):
         _ = get_config().delegates

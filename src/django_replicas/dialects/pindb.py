@@ -1,4 +1,7 @@
-"""The settings of django-pindb: ``MASTER_DATABASES``, ``DATABASE_SETS`` and ``PINDB_*``."""
+"""The settings of django-pindb: ``MASTER_DATABASES``, ``DATABASE_SETS`` and ``PINDB_*``.
+
+Its README has ``DATABASE_ROUTER_DELEGATE`` too, of which its code reads nothing; it counts here.
+"""
 
 from collections.abc import Mapping, Sized
 from typing import Any
@@ -6,10 +9,10 @@ from typing import Any
 from .translation import Dialect, Draft, Given, Translation
 
 SECONDS = "PINDB_PINNING_SECONDS"
+DELEGATES, DELEGATE = "PINDB_DELEGATE_ROUTERS", "DATABASE_ROUTER_DELEGATE"
 PLACES = {
     "PINDB_ENABLED": ("ENABLED",),
     "PINDB_PINNING_COOKIE": ("COOKIE", "NAME"),
-    "PINDB_DELEGATE_ROUTERS": ("DELEGATE_ROUTERS",),
 }
 DATABASES = ("MASTER_DATABASES", "DATABASE_SETS")
 
@@ -32,9 +35,8 @@ def translate(given: Given) -> Translation:
     draft.put(("BALANCE",), "round_robin")
     draft.put(("OUTSIDE_UNITS",), "routed").put(("WRITES_AT",), "routing")
     given = {"PINDB_PINNING_COOKIE": "pindb_pinned_set", **given}
-    if given.get("PINDB_DELEGATE_ROUTERS", ()) is None:
-        given.pop("PINDB_DELEGATE_ROUTERS")
     draft.put_given(given, PLACES)
+    _put_delegates(draft, given)
     draft.put_pin_seconds(given, SECONDS)
     return draft.advise(_TO_LOWER_CASE).done()
 
@@ -63,11 +65,25 @@ def _put_set(draft: Draft, leader: str, sets: Mapping[str, Any]) -> None:
         draft.put_followers(leader, aliases, "DATABASE_SETS")
 
 
+def _put_delegates(draft: Draft, given: Given) -> None:
+    many, one = given.get(DELEGATES), given.get(DELEGATE)
+    if many is not None:
+        draft.put(("DELEGATE_ROUTERS",), many, DELEGATES)
+        if one is not None and _as_list(one) != _as_list(many):
+            draft.problem(f"{DELEGATES} and {DELEGATE} differ: remove one of them.")
+    elif one is not None:
+        draft.put(("DELEGATE_ROUTERS",), _as_list(one), DELEGATE)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 DIALECT = Dialect(
     "django-pindb",
     "pindb",
     translate,
-    own=frozenset({*DATABASES, SECONDS, *PLACES}),
+    own=frozenset({*DATABASES, SECONDS, DELEGATES, DELEGATE, *PLACES}),
     prefix="PINDB_",
     paths={
         "pindb.StrictPinDbRouter": "django_replicas.routers.StrictPinRouter",
