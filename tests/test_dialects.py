@@ -43,6 +43,7 @@ OF_PINDB = {
     "WRITES_AT": "routing",
     "COOKIE": {"NAME": "pindb_pinned_set"},
 }
+GREEDY = "django_replicas.routers.GreedyPinRouter"
 OF_MULTIDB = {
     "SETS": {"default": ["replica1", "replica2"]},
     "BALANCE": "round_robin",
@@ -358,6 +359,38 @@ def test_checks_speak_the_dialect():
         pytest.raises(ReplicasConfigError, match=r"^PINDB_DELEGATE_ROUTERS names a router"),
     ):
         _ = get_config().delegates
+
+
+OF_DISTRIBUTED = {**LEADER, "DATABASE_ROUTERS": ["django_replicas.routers.SessionPinnedRouter"]}
+LOCMEM = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("default", "W015"), ("other", "E006")])
+def test_hints_say_where_a_key_of_replicas_goes(cache, expected):
+    """Beside older settings REPLICAS would put them out of force, which nobody wants."""
+    caches = {cache: LOCMEM}
+    with without_replicas(**OF_DISTRIBUTED, CACHES=caches):
+        (message,) = [each for each in check_settings() if each.id.endswith(expected)]
+    assert 'REPLICAS["RECENCY_CACHE"]' in message.msg + message.hint
+    assert (
+        "There is no REPLICAS yet, and beside it the settings of django-distributed "
+        "(FOLLOWER_DATABASES, LEADER_DATABASE) do not count: begin with the one that `manage.py "
+        "replicas settings` prints in their place. See https://"
+    ) in message.hint
+
+
+def test_hints_on_older_settings_are_for_those_who_have_them():
+    """Whoever has REPLICAS is told of its key alone, and a hint without a key of nothing else."""
+    replicas = {"SETS": {"default": ["replica1"]}}
+    with override_settings(**OF_DISTRIBUTED, REPLICAS=replicas, CACHES={"default": LOCMEM}):
+        (message,) = [each for each in check_settings() if each.id.endswith("W015")]
+    assert message.hint.startswith(
+        'Give CACHES["default"] a backend that all processes share, or name a cache that has one '
+        'in REPLICAS["RECENCY_CACHE"]. See https://'
+    )
+    with without_replicas(**SLAVES, MIDDLEWARE=[], DATABASE_ROUTERS=[GREEDY]):
+        (message,) = [each for each in check_requests() if each.id.endswith("W006")]
+    assert message.hint.startswith('Put "django_replicas.middleware.ReplicasMiddleware" first. See')
 
 
 # Two at once

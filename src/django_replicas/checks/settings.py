@@ -107,7 +107,7 @@ def _recency_cache() -> Iterator[CheckMessage]:
             "W015",
             f"SessionPinnedRouter notes writes in the cache {name!r}, which other processes do "
             "not see: they may show users a state from before their own writes.",
-            'Name a cache that all processes share in REPLICAS["RECENCY_CACHE"].',
+            _to_share(name, "RECENCY_CACHE"),
         )
 
 
@@ -123,7 +123,7 @@ def _mark_cache() -> Iterator[CheckMessage]:
             "W015",
             f"Marks are kept in the cache {name!r}, which other processes do not see: they may "
             "show users a state from before their own writes.",
-            'Name a cache that all processes share in REPLICAS["MARK_CACHE"].',
+            _to_share(name, "MARK_CACHE"),
         )
     elif type(caches[name]).incr is BaseCache.incr:
         yield warning(
@@ -150,6 +150,13 @@ def _no_cache(key: str, name: str) -> CheckMessage:
         "E006",
         f'REPLICAS["{key}"] names {name!r}, which is not in CACHES.',
         "Add it to CACHES, or name one that is there.",
+    )
+
+
+def _to_share(name: str, key: str) -> str:
+    return (
+        f'Give CACHES["{name}"] a backend that all processes share, or name a cache that has one '
+        f'in REPLICAS["{key}"].'
     )
 
 
