@@ -373,7 +373,7 @@ def test_hints_say_where_a_key_of_replicas_goes(cache, expected):
         (message,) = [each for each in check_settings() if each.id.endswith(expected)]
     assert 'REPLICAS["RECENCY_CACHE"]' in message.msg + message.hint
     assert (
-        "There is no REPLICAS yet, and beside it the settings of django-distributed "
+        "There is no REPLICAS yet, and beside one the settings of django-distributed "
         "(FOLLOWER_DATABASES, LEADER_DATABASE) do not count: begin with the one that `manage.py "
         "replicas settings` prints in their place. See https://"
     ) in message.hint

@@ -39,7 +39,7 @@ def _on_older_settings() -> str:
     if hasattr(settings, "REPLICAS"):
         return ""
     return "".join(
-        f" There is no REPLICAS yet, and beside it the settings of {words_of(each, settings)} do "
+        f" There is no REPLICAS yet, and beside one the settings of {words_of(each, settings)} do "
         "not count: begin with the one that `manage.py replicas settings` prints in their place."
         for each in spoken_in(settings)
     )
