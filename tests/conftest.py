@@ -21,7 +21,7 @@ from django_replicas.conf import read_anew
 from django_replicas.followers import forget_followers
 from django_replicas.leaders import _of_this_thread
 from django_replicas.pinning import Block
-from django_replicas.units import OUTSIDE
+from django_replicas.scopes import OUTSIDE
 
 from .django_sources import fetch_tests
 

@@ -65,7 +65,7 @@ STOREYS = [
     {"cache/libraries"},
     {"cache/elasticache"},
     {"sessions/outcomes", "stores/codec", "stores/protocol", "units", "writes"},
-    {"stores/signing"},
+    {"scopes", "stores/signing"},
     {
         "measuring",
         "origins",

@@ -11,7 +11,7 @@ from django_replicas import get_pinned, is_pinned, unit_of_work
 from django_replicas.integrations.celery import _running
 from django_replicas.jobs import HEADER
 from django_replicas.marking import take_marks
-from django_replicas.units import OUTSIDE, current, current_unit
+from django_replicas.scopes import OUTSIDE, current, current_unit
 from servers.redis import Redis, RedisNotFound, find_server
 
 from .jobs import celery_tasks as jobs

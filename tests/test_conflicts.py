@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_replicas import follower, get_follower, unit_of_work
 from django_replicas.reasons import Reason
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until

@@ -29,7 +29,8 @@ from django_replicas import (
     with_leaders,
 )
 from django_replicas.middleware import ReplicasMiddleware
-from django_replicas.units import Role, current_scope, current_unit
+from django_replicas.scopes import current_scope, current_unit
+from django_replicas.units import Role
 
 from .shop.deeds import aanswer, answer, awrite, write
 from .shop.models import Book, Shelf

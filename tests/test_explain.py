@@ -15,8 +15,8 @@ from django_replicas.explain import RULES, SITUATIONS, explain, explanation_line
 from django_replicas.followers import followers_of
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter
+from django_replicas.scopes import current_unit
 from django_replicas.signals import routed
-from django_replicas.units import current_unit
 
 from .pages import text_of
 from .shop.models import Book

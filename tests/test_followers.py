@@ -41,7 +41,7 @@ from django_replicas.conf import get_config
 from django_replicas.followers import Followers, followers_of
 from django_replicas.liveness import Liveness
 from django_replicas.reasons import Reason
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until

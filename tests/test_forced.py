@@ -11,7 +11,8 @@ from django.urls import path
 
 from django_replicas import pin, use_follower, use_leader
 from django_replicas.exceptions import FollowerRoleWriteError
-from django_replicas.units import Role, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import Role
 
 from .shop.models import Book
 

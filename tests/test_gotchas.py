@@ -27,7 +27,7 @@ from django.test.utils import CaptureQueriesContext
 from django_replicas import bind, get_follower, is_pinned, pin, unit_of_work, unpin_all
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 
 from .naive import PinsInLocal, PinsWhenAsked
 from .shop.models import Book, Label, Shelf

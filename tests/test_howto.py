@@ -18,7 +18,7 @@ from django_replicas import leader, unit_of_work
 from django_replicas.checks import check_databases
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 
 from .pages import ROOT, blocks_of, python_of, text_of
 from .shop.models import Book, Shelf

@@ -6,7 +6,7 @@ from django.db import ProgrammingError, connections
 
 from django_replicas import unit_of_work
 from django_replicas.reasons import Reason
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 
 from .pages import python_of
 from .replicated import catch_up, cluster_with_labels, databases_of, lagging_behind

@@ -19,7 +19,8 @@ from django_replicas.jobs import HEADER, Job, marks_to_send
 from django_replicas.marking import take_marks
 from django_replicas.marks import Mark
 from django_replicas.pinning import UnitOfWork
-from django_replicas.units import OUTSIDE, Unit, current, current_unit
+from django_replicas.scopes import OUTSIDE, current, current_unit
+from django_replicas.units import Unit
 
 from .jobs.reports import title, write
 

@@ -24,8 +24,8 @@ from django.urls import path
 from django_replicas import follower, unpin_all
 from django_replicas.jobs import marks_to_send
 from django_replicas.marks import Mark
+from django_replicas.scopes import current_unit, on_event_loop
 from django_replicas.stores import CacheStore
-from django_replicas.units import current_unit, on_event_loop
 from servers.memcached import Memcached, MemcachedNotFound
 from servers.redis import Redis, RedisNotFound
 

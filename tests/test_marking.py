@@ -22,7 +22,8 @@ from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.pinning import UnitOfWork
 from django_replicas.positions import WalPosition
 from django_replicas.reasons import Reason
-from django_replicas.units import Unit, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import Unit
 from servers.mariadb import MariaDBNotFound, Server
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound

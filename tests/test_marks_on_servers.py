@@ -18,7 +18,7 @@ from django_replicas import pin, unit_of_work
 from django_replicas.jobs import Job, marks_to_send
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.peers import forget_peers, peers_of
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 from servers.faults import Faults
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir

@@ -25,8 +25,9 @@ from django_replicas.exceptions import ReplicasConfigError
 from django_replicas.http import role_of
 from django_replicas.marks import Mark
 from django_replicas.middleware import ReplicasMiddleware
+from django_replicas.scopes import current_scope, current_unit
 from django_replicas.stores import CookieStore
-from django_replicas.units import Role, current_scope, current_unit
+from django_replicas.units import Role
 
 from .shop.deeds import aanswer, answer, awrite, write
 from .shop.models import Book

@@ -20,7 +20,8 @@ from django_replicas.checks import check_views
 from django_replicas.http import serve
 from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.overrides import Overrides, apply_override, overrides_of
-from django_replicas.units import Role, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import Role
 
 from .shop.models import Book
 

@@ -19,7 +19,8 @@ from django_replicas.marking import take_marks
 from django_replicas.marks import Mark
 from django_replicas.pinning import UnitOfWork
 from django_replicas.positions import WalPosition
-from django_replicas.units import Unit, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import Unit
 
 from .shop.models import Book, Shelf
 

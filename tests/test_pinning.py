@@ -28,7 +28,8 @@ from django_replicas.marking import take_marks
 from django_replicas.marks import Mark
 from django_replicas.pinning import Block
 from django_replicas.reasons import Reason
-from django_replicas.units import Role, Scope, SetState, Unit, current_scope, current_unit
+from django_replicas.scopes import Scope, current_scope, current_unit
+from django_replicas.units import Role, SetState, Unit
 
 from .shop.models import Book, Shelf
 

@@ -26,7 +26,8 @@ from django_replicas.marks import Mark
 from django_replicas.pinning import Block, as_role
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter
-from django_replicas.units import FOLLOWER, LEADER, Unit, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import FOLLOWER, LEADER, Unit
 
 from .shop.models import Book, Label, Shelf
 

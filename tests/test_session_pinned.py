@@ -35,8 +35,8 @@ from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.reasons import Reason
 from django_replicas.recency import get_recency, key_of
 from django_replicas.routers import ReplicaRouter, SessionPinnedRouter
+from django_replicas.scopes import current_unit
 from django_replicas.stores import get_mark_store
-from django_replicas.units import current_unit
 from servers.memcached import Memcached, MemcachedNotFound
 from servers.waiting import wait_until
 

@@ -18,7 +18,8 @@ from django_replicas.conf import read_anew
 from django_replicas.pinning import as_role
 from django_replicas.reasons import Reason
 from django_replicas.routers import GreedyPinRouter, LeaderFollowerRouter
-from django_replicas.units import LEADER, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import LEADER
 
 from .shop.models import Book, Shelf
 

@@ -12,8 +12,8 @@ from django_replicas.conf import get_config
 from django_replicas.followers import Followers, followers_of
 from django_replicas.liveness import Liveness
 from django_replicas.reasons import Reason
+from django_replicas.scopes import current_unit
 from django_replicas.signals import follower_down, follower_up, routed
-from django_replicas.units import current_unit
 
 from .shop.models import Book, Shelf
 

@@ -20,8 +20,9 @@ from django_replicas.middleware import ReplicasMiddleware
 from django_replicas.pinning import UnitOfWork
 from django_replicas.positions import PostgreSQL
 from django_replicas.reasons import Reason
+from django_replicas.scopes import current_unit
 from django_replicas.sticky import ranked
-from django_replicas.units import Unit, current_unit
+from django_replicas.units import Unit
 from servers.postgres import Cluster
 from servers.postgres_bindir import PostgresNotFound, find_bindir
 from servers.waiting import wait_until

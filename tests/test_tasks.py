@@ -14,7 +14,7 @@ from django.db import connections
 from django_replicas import get_newly_pinned, get_pinned, is_pinned, unit_of_work
 from django_replicas.jobs import HEADER
 from django_replicas.marking import take_marks
-from django_replicas.units import OUTSIDE, current, current_unit
+from django_replicas.scopes import OUTSIDE, current, current_unit
 
 from .jobs.crew import (
     FOLLOWERS,

@@ -11,7 +11,7 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 
-from django_replicas.units import current_unit
+from django_replicas import current_unit
 
 HEADER = "X-Reads"
 READING = ("SELECT", "VALUES", "TABLE", "SHOW", "WITH")

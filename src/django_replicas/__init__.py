@@ -23,6 +23,7 @@ from .pinning import (
     unit_of_work,
     unpin_all,
 )
+from .scopes import current_unit
 from .settling import get_follower
 from .topology import populate_replicas
 
@@ -33,6 +34,7 @@ get_replica = get_follower
 __all__ = [
     "atomic_in_leader_role",
     "bind",
+    "current_unit",
     "follower",
     "get_follower",
     "get_newly_pinned",

@@ -2,7 +2,8 @@
 
 from .conf import get_config
 from .pinning import Block
-from .units import LEADER, Scope, Unit
+from .scopes import Scope
+from .units import LEADER, Unit
 
 
 def aside() -> Block:

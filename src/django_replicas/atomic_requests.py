@@ -1,6 +1,7 @@
 """A value for ``ATOMIC_REQUESTS`` that is true for some requests only."""
 
-from .units import LEADER, current_unit
+from .scopes import current_unit
+from .units import LEADER
 
 
 class AtomicInLeaderRole:

@@ -10,8 +10,8 @@ from django.utils.module_loading import import_string
 from .aside import aside
 from .conf import get_config
 from .exceptions import ReplicasConfigError
+from .scopes import on_event_loop
 from .session_keys import key_now, key_that_came
-from .units import on_event_loop
 
 ClientKey = Callable[[HttpRequest], str | None]
 

@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 from .conf import SETTINGS, get_config, get_sound_config
 from .leaders import has_open_transaction
 from .reasons import Reason
-from .units import current_scope
+from .scopes import current_scope
 from .writes import READ, classify, text_of
 
 logger = logging.getLogger("django_replicas")

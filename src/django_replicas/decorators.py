@@ -17,7 +17,8 @@ from .pinning import (
     overriding,
     refuse_generators,
 )
-from .units import FOLLOWER, LEADER, Role, current_unit
+from .scopes import current_unit
+from .units import FOLLOWER, LEADER, Role
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,9 +17,10 @@ from .pinning import Block
 from .positions import VENDORS
 from .reasons import Answer, Reason
 from .routers import ReplicaRouter
+from .scopes import Scope
 from .tables import aligned
 from .topology import MaxLag, ReplicaSet
-from .units import FOLLOWER, LEADER, Role, Scope, Unit
+from .units import FOLLOWER, LEADER, Role, Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from django.template.response import SimpleTemplateResponse
 from .conf import get_config
 from .marking import take_marks
 from .pinning import UnitOfWork, bind
+from .scopes import Scope, current, current_scope
 from .stores import get_mark_store, must_move
-from .units import FOLLOWER, LEADER, Role, Scope, Unit, current, current_scope
+from .units import FOLLOWER, LEADER, Role, Unit
 
 P = ParamSpec("P")
 

@@ -15,8 +15,9 @@ from .marking import marks_so_far
 from .marks import merge
 from .origins import unit_of_other_middleware
 from .pinning import UnitOfWork
+from .scopes import OUTSIDE, Scope, current_unit
 from .stores import as_text, marks_in
-from .units import OUTSIDE, Role, Scope, Unit, current_unit, lasting
+from .units import Role, Unit, lasting
 
 HEADER = "django_replicas_marks"
 

@@ -10,8 +10,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .conf import SETTINGS, get_sound_config
+from .scopes import on_event_loop
 from .shortcuts import forget_here
-from .units import Unit, on_event_loop
+from .units import Unit
 from .writes import is_plain_select
 
 

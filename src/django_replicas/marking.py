@@ -12,8 +12,9 @@ from .leaders import connection_of_this_thread, has_open_transaction
 from .liveness import Liveness
 from .marks import Mark, Marks, merge
 from .positions import Position, may_have_positions, positions_of
+from .scopes import on_event_loop
 from .topology import ReplicaSet
-from .units import SetState, Unit, lasting, on_event_loop
+from .units import SetState, Unit, lasting
 
 logger = logging.getLogger("django_replicas")
 

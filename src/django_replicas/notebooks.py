@@ -13,8 +13,9 @@ from .leaders import after_statement
 from .origins import unit_of_other_middleware
 from .readers import models_showing
 from .recency import get_recency, key_of
+from .scopes import current_scope_here
 from .session_keys import key_now, key_that_came
-from .units import Unit, current_scope_here
+from .units import Unit
 
 if TYPE_CHECKING:
     from django.db.models import Model

@@ -12,7 +12,8 @@ from django.http import HttpRequest
 from django.urls import ResolverMatch
 
 from .conf import get_config
-from .units import Role, current_unit
+from .scopes import current_unit
+from .units import Role
 
 Pairs = tuple[tuple[str, str], ...]
 

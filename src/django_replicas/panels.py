@@ -12,7 +12,8 @@ from .followers import followers_of
 from .marking import marks_to_come
 from .marks import Marks, merge
 from .reasons import Reason
-from .units import SetState, Unit, current_unit
+from .scopes import current_unit
+from .units import SetState, Unit
 
 # A page of the toolbar is stored for each request, and read by people.
 LONGEST_TRACE = 200

@@ -11,19 +11,9 @@ from asgiref.sync import iscoroutinefunction
 from django.db import router
 
 from .origins import unit_of_other_middleware
+from .scopes import OUTSIDE, Scope, current, current_scope, current_unit
 from .shortcuts import forget_here
-from .units import (
-    FOLLOWER,
-    LEADER,
-    OUTSIDE,
-    Role,
-    Scope,
-    Unit,
-    current,
-    current_scope,
-    current_unit,
-    leads,
-)
+from .units import FOLLOWER, LEADER, Role, Unit, leads
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,8 +14,8 @@ from .conf import SETTINGS, Config, get_config
 from .deadlines import Deadline
 from .liveness import Liveness
 from .own_connections import connection_of_its_own
+from .scopes import on_event_loop
 from .topology import ReplicaSet
-from .units import on_event_loop
 from .writability import refuses_writes
 
 logger = logging.getLogger("django_replicas")

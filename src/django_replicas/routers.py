@@ -12,8 +12,9 @@ from .notebooks import Notebook
 from .origins import origin_of, unit_of_other_middleware
 from .recency import get_recency, key_of
 from .routing import ReplicaRouter, unit_concerned
+from .scopes import Scope, current_scope
 from .session_keys import key_now
-from .units import FOLLOWER, Scope, Unit, current_scope
+from .units import FOLLOWER, Unit
 
 __all__ = [
     "GreedyPinRouter",

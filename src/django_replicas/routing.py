@@ -19,19 +19,12 @@ from .leaders import (
 )
 from .readers import tables_of
 from .reasons import Answer, Decision, Reason
+from .scopes import Scope, current_scope, current_scope_here, running_loop
 from .settling import settle_anyway, settled_for_now, settled_here
 from .shortcuts import Shortcut, TakesShortcuts
 from .signals import routed
 from .topology import ReplicaSet
-from .units import (
-    LEADER,
-    Role,
-    Scope,
-    Unit,
-    current_scope,
-    current_scope_here,
-    running_loop,
-)
+from .units import LEADER, Role, Unit
 from .writes import READ, UNKNOWN_WRITE, classify, text_of
 
 # What holds until the unit's state, its role or a transaction changes.

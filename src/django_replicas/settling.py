@@ -6,8 +6,9 @@ from .conf import get_config
 from .followers import followers_of
 from .leaders import in_test_case
 from .reasons import Answer, Reason
+from .scopes import current_scope, on_event_loop
 from .topology import ReplicaSet
-from .units import SetState, Unit, current_scope, leads, on_event_loop
+from .units import SetState, Unit, leads
 
 
 def settle(replica_set: ReplicaSet, unit: Unit, state: SetState) -> Answer:

@@ -8,7 +8,7 @@ from django.core.cache import BaseCache, caches
 
 from .aside import aside
 from .liveness import Liveness
-from .units import on_event_loop
+from .scopes import on_event_loop
 
 logger = logging.getLogger("django_replicas")
 

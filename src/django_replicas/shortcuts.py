@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import conf
-from .units import Scope, Tally, Version
+from .scopes import Scope
+from .units import Tally, Version
 
 if TYPE_CHECKING:
     from django.db.models import Model

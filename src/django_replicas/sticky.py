@@ -8,8 +8,8 @@ from django.http import HttpRequest
 
 from .clients import client_key
 from .origins import origin_of
+from .scopes import current_scope, on_event_loop
 from .session_keys import key_that_came
-from .units import current_scope, on_event_loop
 
 
 def ranked(client: str, aliases: Sequence[str]) -> list[str]:

@@ -26,8 +26,9 @@ from .conf import get_config, get_sound_config
 from .followers import forget_followers
 from .reasons import Answer, Decision, Reason
 from .routers import ReplicaRouter
+from .scopes import current_scope
 from .shortcuts import forget_here
-from .units import Unit, current_scope
+from .units import Unit
 from .writes import UNKNOWN_WRITE, Kind, classify, text_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from django.conf import settings
 
 from django_replicas import get_newly_pinned, pin, unit_of_work
-from django_replicas.units import current_unit
+from django_replicas.scopes import current_unit
 from servers.process import ServerError, ServerProcess
 from servers.waiting import wait_until
 

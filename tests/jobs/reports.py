@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from django_replicas import follower, get_newly_pinned, get_pinned, leader, pin, use_leader
-from django_replicas.units import current_scope, current_unit
+from django_replicas.scopes import current_scope, current_unit
 from servers.waiting import wait_until
 from tests.shop.models import Book, Label
 

@@ -20,7 +20,7 @@ from django.tasks.base import Task
 
 from django_replicas.jobs import HEADER, Job, marks_to_send
 from django_replicas.origins import unit_of_other_middleware
-from django_replicas.units import current_scope
+from django_replicas.scopes import current_scope
 
 
 class UnitTask(Task):  # type: ignore[type-arg]  # only its stub takes any

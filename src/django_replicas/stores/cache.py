@@ -20,8 +20,9 @@ from django_replicas.clients import (
 from django_replicas.conf import SETTINGS, get_config, get_sound_config
 from django_replicas.liveness import Liveness
 from django_replicas.marks import Marks, UnknownMarks, merge
+from django_replicas.scopes import current_unit
 from django_replicas.shared_caches import DOWNTIME, SharedCache
-from django_replicas.units import current_unit, lasting_for_all
+from django_replicas.units import lasting_for_all
 
 from .cookie import CookieStore
 from .growing import GrowingMarks

@@ -8,7 +8,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from django_replicas.decorators import use_follower, use_leader
 from django_replicas.http import role_of
-from django_replicas.units import FOLLOWER, LEADER, current_unit
+from django_replicas.scopes import current_unit
+from django_replicas.units import FOLLOWER, LEADER
 
 from .router import State, role_in
 

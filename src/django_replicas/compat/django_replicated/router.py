@@ -9,8 +9,9 @@ from django_replicas.compat import refuse_hooks
 from django_replicas.conf import get_config
 from django_replicas.pinning import Block, UnitOfWork, as_role
 from django_replicas.routers import LeaderFollowerRouter
+from django_replicas.scopes import current_scope
 from django_replicas.topology import ReplicaSet
-from django_replicas.units import FOLLOWER, LEADER, Role, current_scope
+from django_replicas.units import FOLLOWER, LEADER, Role
 
 from .dbchecker import db_is_alive
 

@@ -8,7 +8,8 @@ from django.db import DEFAULT_DB_ALIAS
 
 from django_replicas import is_pinned, pin, unpin_all
 from django_replicas.pinning import Block, each_call_inside
-from django_replicas.units import LEADER, current_scope
+from django_replicas.scopes import current_scope
+from django_replicas.units import LEADER
 
 __all__ = [
     "db_write",
