@@ -251,6 +251,32 @@ def test_a_key_is_worked_on_by_one_thread_at_a_time(make_queue):
     assert (done, max(most)) == (["first", "third"], 1)
 
 
+def test_draining_sleeps_while_all_threads_are_busy(make_queue):
+    """Also when something is due: it is a thread that will do it, and that tells when it has."""
+    waited, notes = [], []
+    go_on, begun = threading.Event(), threading.Event()
+    here = threading.current_thread()
+
+    class Slow(Noted):
+        def __call__(self):
+            begun.set()
+            go_on.wait(10)
+
+    def wait(condition, seconds):
+        if threading.current_thread() is here:
+            waited.append(seconds)
+            go_on.set()
+        condition.wait(seconds)
+
+    queue = make_queue(1, clock=lambda: 100.0, wait=wait, at_rest=lambda: None)
+    queue.submit("slow", Slow())
+    assert begun.wait(10)
+    queue.submit("due", Noted("due", notes=notes))
+    assert queue.drain(10) == 0
+    assert names(notes) == ["due"]
+    assert set(waited) == {10.0}
+
+
 def test_there_are_never_more_threads_than_workers(make_queue):
     """A thousand jobs, three threads, and none when there is nothing to do."""
     queue = make_queue(3, 1000, at_rest=lambda: None)

@@ -169,9 +169,12 @@ class Queue(Generic[J]):
             with self._changed:
                 if not self._entries or self._clock() >= end:
                     break
-                taken = None if self._has_worker(for_drain=True) else self._take()
+                has_worker = self._has_worker(for_drain=True)
+                taken = None if has_worker else self._take()
                 if taken is None:
-                    self._wait(self._changed, self._seconds_to_wait(end - self._clock()))
+                    left = max(0.0, end - self._clock())
+                    # What is due is the worker's, who tells when all is done.
+                    self._wait(self._changed, left if has_worker else self._seconds_to_wait(left))
             if taken is not None:
                 worked_here = True
                 self._do(*taken)
