@@ -12,7 +12,14 @@ from django.core.cache import cache, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import SuspiciousOperation
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, OperationalError, connections, models, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models.signals import pre_save
 from django.test.utils import CaptureQueriesContext
 
@@ -742,7 +749,8 @@ def test_a_full_queue_makes_saves_wait(monkeypatch):
     assert outcomes.counts[Outcome.SYNCHRONOUS] >= 2
 
 
-def test_log_out_while_the_leader_is_down(monkeypatch, queue):
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
+def test_log_out_while_the_leader_is_down(monkeypatch, queue, kind):
     """The error is raised, the user is out all the same, and the row goes later."""
     session = saved(1)
     queue.drain(1)
@@ -750,10 +758,10 @@ def test_log_out_while_the_leader_is_down(monkeypatch, queue):
     delete = Row.delete
 
     def fail(row):
-        raise OperationalError("down")
+        raise kind("down")
 
     monkeypatch.setattr(Row, "delete", fail)
-    with pytest.raises(OperationalError, match="down"):
+    with pytest.raises(kind, match="down"):
         session.flush()
     assert load(key) == {}
     assert queue.drain(0.3) == 1
@@ -845,6 +853,24 @@ def test_a_miss_passes_over_a_follower_that_fails(settings, queue, monkeypatch):
     with connections["default"].cursor() as cursor:
         cursor.execute("DROP TABLE django_session")
     with pytest.raises(DatabaseError):
+        load(session.session_key)
+
+
+def test_a_miss_passes_over_a_follower_whose_connection_is_dead(settings, queue, monkeypatch):
+    """Some drivers say so with an error that is none of the database's."""
+
+    def die(execute, *arguments):
+        raise InterfaceError("connection already closed")
+
+    session = saved(1)
+    queue.drain(1)
+    settings.REPLICAS = {**settings.REPLICAS, "SESSION_MISS": "follower"}
+    monkeypatch.setattr(write_behind, "get_follower", lambda leader: "replica1")
+    cache.clear()
+    with connections["replica1"].execute_wrapper(die):
+        assert load(session.session_key) == {"number": 1}
+    cache.clear()
+    with connections["default"].execute_wrapper(die), pytest.raises(InterfaceError):
         load(session.session_key)
 
 

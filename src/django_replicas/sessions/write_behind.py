@@ -16,7 +16,7 @@ from django.contrib.sessions.backends.cached_db import SessionStore as CachedDBS
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.cache import BaseCache
 from django.core.exceptions import SuspiciousOperation
-from django.db import DatabaseError, connections, router
+from django.db import Error, connections, router
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
@@ -154,7 +154,7 @@ class SessionStore(CachedDBStore):
             except SuspiciousOperation as error:
                 logging.getLogger(f"django.security.{type(error).__name__}").warning(str(error))
                 break
-            except DatabaseError:
+            except Error:  # InterfaceError, of a dead connection, is no DatabaseError.
                 if alias == self.leader:
                     raise
             else:
@@ -342,7 +342,7 @@ class SessionStore(CachedDBStore):
         erasure = Erase(type(self), key, holds=1 + (waiting.holds if waiting else 0))
         try:
             erasure()
-        except DatabaseError:
+        except Error:  # InterfaceError, of a dead connection, is no DatabaseError.
             get_queue().submit(key, erasure)
             raise
 
