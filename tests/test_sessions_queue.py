@@ -389,6 +389,65 @@ def test_closing_that_fails_does_not_end_the_thread(make_queue, caplog):
     wait_until(lambda: "could not be closed" in caplog.text, "it is logged")
 
 
+class Ends(Noted):
+    """A job that ends its thread, the first time."""
+
+    def __call__(self):
+        super().__call__()
+        if len(self.notes) == 1:
+            raise SystemExit(self.name)
+
+
+def test_a_job_that_ends_its_thread_is_tried_again_by_another(make_queue, monkeypatch):
+    """It failed, like others; the thread is no longer counted, and is replaced."""
+    ended = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    queue, job, notes = make_queue(1, at_rest=lambda: None), Ends("ends"), []
+    queue.submit("ends", job)
+    wait_until(lambda: ended, "the thread ends")
+    assert ended[0].exc_type is SystemExit
+    assert queue.submit("other", Noted("other", notes=notes))
+    assert queue.drain(10) == 0
+    assert (names(job.notes), names(notes)) == (["ends", "ends"], ["other"])
+    assert job.errors == [("ends", False)]
+    assert queue.counts["retried"] == 1
+
+
+def test_a_thread_that_ends_leaves_none_where_nothing_is_to_be_done(make_queue, monkeypatch):
+    """A job that is given up needs no thread to replace the one that it ended."""
+    ended = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    queue, job = make_queue(1, patience=0, at_rest=lambda: None), Ends("ends")
+    queue.submit("ends", job)
+    wait_until(lambda: ended, "the thread ends")
+    assert (len(queue), queue.threads) == (0, 0)
+    assert job.errors == [("ends", True)]
+
+
+def test_what_ends_the_thread_of_drain_is_raised_there(alone):
+    """Whoever drains is asked to stop; what it was doing is not lost."""
+    job = Ends("ends")
+    alone.submit("key", job)
+    with pytest.raises(SystemExit):
+        alone.drain(10)
+    assert len(alone) == 1
+    assert alone.drain(10) == 0
+    assert names(job.notes) == ["ends", "ends"]
+
+
+def test_a_job_that_fails_to_hear_of_its_failure_does_not_end_the_thread(make_queue, caplog):
+    """It is logged, and tried again."""
+
+    class Deaf(Noted):
+        def failed(self, error, *, given_up):
+            raise OSError("deaf")
+
+    queue, job = make_queue(1, at_rest=lambda: None), Deaf(failures=1)
+    queue.submit("key", job)
+    wait_until(lambda: len(job.notes) == 2, "it is tried again")
+    assert "could not be told" in caplog.text
+
+
 def test_without_threads_the_caller_hears_so(make_queue, monkeypatch):
     """Where the system starts no thread, nothing is taken."""
 

@@ -27,7 +27,7 @@ counts: Counter[Outcome] = Counter()
 """How often, in this process, since it began."""
 
 
-def tell(sender: type, outcome: Outcome, key: str, error: Exception | None = None) -> None:
+def tell(sender: type, outcome: Outcome, key: str, error: BaseException | None = None) -> None:
     """Count what became of a write, and tell whoever listens."""
     counts[outcome] += 1
     told: dict[str, Any] = {"outcome": outcome, "session_key": key, "error": error}

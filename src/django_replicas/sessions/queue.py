@@ -36,7 +36,7 @@ class Job(Protocol):
     def after(self, earlier: Any) -> Any:
         """Return the job that stands for this one and for an earlier one under the same key."""
 
-    def failed(self, error: Exception, *, given_up: bool) -> None:
+    def failed(self, error: BaseException, *, given_up: bool) -> None:
         """Hear that it failed, and whether it will not be tried again."""
 
 
@@ -249,7 +249,7 @@ class Queue(Generic[J]):
 
     def _start(self) -> None:
         thread = threading.Thread(
-            target=lambda: Context().run(self._work, thread),
+            target=lambda: Context().run(self._be_worker, thread),
             name="django_replicas sessions",
             daemon=True,
         )
@@ -260,6 +260,17 @@ class Queue(Generic[J]):
             self._threads.discard(thread)
 
     # Without it
+
+    def _be_worker(self, thread: threading.Thread) -> None:
+        try:
+            self._work(thread)
+        finally:
+            # Something may have ended it in the midst of its work.
+            with self._changed:
+                self._threads.discard(thread)
+                if self._entries:
+                    self._has_worker()
+                self._changed.notify_all()
 
     def _work(self, thread: threading.Thread) -> None:
         has_connections = False
@@ -279,15 +290,23 @@ class Queue(Generic[J]):
             has_connections = taken is not None
 
     def _do(self, key: str, entry: _Entry[J], job: J) -> None:
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             job()
-        except Exception as error:  # Whatever a database, a cache or a listener raises.
+        except BaseException as error:  # Whatever a database, a cache or a listener raises.
             failure = error
             self._close()
         given_up = self._settle(key, entry, job, failure)
         if failure is not None:
+            self._tell(job, failure, given_up)
+            if not isinstance(failure, Exception):  # It is meant for the thread, too.
+                raise failure
+
+    def _tell(self, job: J, failure: BaseException, given_up: bool) -> None:
+        try:
             job.failed(failure, given_up=given_up)
+        except Exception:
+            logger.exception("A job could not be told that it failed.")
 
     def _close(self) -> None:
         try:
@@ -295,7 +314,7 @@ class Queue(Generic[J]):
         except Exception:
             logger.exception("A connection could not be closed.")
 
-    def _settle(self, key: str, entry: _Entry[J], job: J, failure: Exception | None) -> bool:
+    def _settle(self, key: str, entry: _Entry[J], job: J, failure: BaseException | None) -> bool:
         """Have what failed tried again, and what came meanwhile done; tell what is given up."""
         now = self._clock()
         with self._changed:

@@ -75,7 +75,7 @@ class Write:
         newest = earlier if keeps else self
         return replace(newest, holds=holds, born=self.born and earlier.born)
 
-    def failed(self, error: Exception, *, given_up: bool) -> None:
+    def failed(self, error: BaseException, *, given_up: bool) -> None:
         _report(self, error, given_up)
 
     def __call__(self) -> Outcome:
@@ -176,7 +176,7 @@ class Recall:
         versions = [each.version for each in (self, earlier) if each.version is not None]
         return replace(self, version=max(versions) if len(versions) == 2 else None)
 
-    def failed(self, error: Exception, *, given_up: bool) -> None:
+    def failed(self, error: BaseException, *, given_up: bool) -> None:
         level = logging.ERROR if given_up else logging.INFO
         logger.log(level, "The cache may hold what a session no longer is: %r", error)
 
@@ -203,7 +203,7 @@ class Erase:
     def after(self, earlier: "Write | Erase") -> "Write | Erase":
         return replace(self, holds=self.holds + earlier.holds)
 
-    def failed(self, error: Exception, *, given_up: bool) -> None:
+    def failed(self, error: BaseException, *, given_up: bool) -> None:
         _report(self, error, given_up)
 
     def __call__(self) -> None:
@@ -233,7 +233,7 @@ def _forgive(work: Callable[[], None]) -> None:
         logger.warning("The cache fails after a session was written: %r", error)
 
 
-def _report(job: Write | Erase, error: Exception, given_up: bool) -> None:
+def _report(job: Write | Erase, error: BaseException, given_up: bool) -> None:
     outcome = Outcome.GIVEN_UP if given_up else Outcome.RETRIED
     level = logging.ERROR if given_up else logging.INFO
     logger.log(level, "A session could not be written, which is %s: %r", outcome.value, error)
