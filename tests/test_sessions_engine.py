@@ -736,6 +736,57 @@ def test_what_is_given_up_is_tried_again_by_the_next_load(leader_fails, monkeypa
     assert row(session.session_key) == {"number": 1}
 
 
+def test_what_is_given_up_keeps_its_line_until_it_is_written(leader_fails, monkeypatch):
+    """The command finds it by that; then the line is for another session."""
+    impatient = Queue(0, patience=0)
+    monkeypatch.setattr(write_behind, "get_queue", lambda: impatient)
+    leader_fails["fails"] = True
+    session = saved(1)
+    assert impatient.drain(1) == 0
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            session.write()
+        assert ledger._held.keys() == {session.session_key}
+    leader_fails["fails"] = False
+    assert session.write() == "written"
+    assert ledger._held == {}
+
+
+def test_what_is_given_up_is_released_by_a_later_save(leader_fails, monkeypatch):
+    """It wrote what the earlier one could not."""
+    impatient = Queue(0, patience=0)
+    monkeypatch.setattr(write_behind, "get_queue", lambda: impatient)
+    leader_fails["fails"] = True
+    session = saved(1)
+    assert impatient.drain(1) == 0
+    leader_fails["fails"] = False
+    session.save()
+    assert impatient.drain(1) == 0
+    assert ledger._held == {}
+
+
+def test_a_log_out_that_is_given_up_keeps_its_line_until_the_row_is_gone(monkeypatch):
+    """As a save does."""
+    impatient = Queue(0, patience=0)
+    monkeypatch.setattr(write_behind, "get_queue", lambda: impatient)
+    session = saved(1)
+    impatient.drain(1)
+    key, before = session.session_key, Row.delete
+
+    def fail(row):
+        raise OperationalError("down")
+
+    monkeypatch.setattr(Row, "delete", fail)
+    session.cycle_key()
+    session.save()
+    impatient.drain(1)
+    assert ledger._held.keys() == {key}
+    monkeypatch.setattr(Row, "delete", before)
+    assert SessionStore(key).write() == "ended"
+    assert row(key) is None
+    assert ledger._held == {}
+
+
 def test_a_full_queue_makes_saves_wait(monkeypatch):
     """Back-pressure: the leader is written at once, or its error is the caller's."""
     full = Queue(0, 1)

@@ -56,6 +56,24 @@ def test_a_line_is_used_again_when_everybody_has_released_it():
     assert own.hold("third", cache).keys() == first.keys()
 
 
+def test_what_was_given_up_is_released_by_whoever_saw_it_written():
+    """Not by a save that was refused, nor before everybody else has released it."""
+    own = Ledger(lines=1)
+    for _ in range(3):
+        own.hold("one", cache)
+    own.give_up("one", 1)
+    own.give_up("nobody's", 1)
+    own.release("one")
+    own.release("one", in_step=True)
+    assert own.hold("two", cache) != {}
+    own.hold("two", cache)
+    own.give_up("two", 1)
+    own.release("two", 0, in_step=True)
+    assert own.hold("three", cache) == {}
+    own.release("two")
+    assert own.hold("three", cache) != {}
+
+
 def test_the_ledger_tells_each_session_once():
     """Also where two processes have saved it."""
     for own in (Ledger(), Ledger()):

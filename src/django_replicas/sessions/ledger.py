@@ -47,6 +47,7 @@ def _line(owner: str, number: int) -> str:
 class _Held:
     number: int
     times: int = 0
+    given_up: int = 0
 
 
 class Ledger:
@@ -85,12 +86,21 @@ class Ledger:
             held.times += 1
             return {_line(self._owner, held.number): key}
 
-    def release(self, key: str, times: int = 1) -> None:
+    def give_up(self, key: str, times: int) -> None:
+        """Leave so many releases to whoever next sees the database *in_step* with the cache."""
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                held.given_up += times
+
+    def release(self, key: str, times: int = 1, *, in_step: bool = False) -> None:
         """Let the line of *key* be used for another session, once everybody has released it."""
         with self._lock:
             held = self._held.get(key)
             if held is None:
                 return
+            if in_step:
+                times, held.given_up = times + held.given_up, 0
             held.times -= times
             if held.times <= 0:
                 heapq.heappush(self._free, self._held.pop(key).number)

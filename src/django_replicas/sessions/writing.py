@@ -91,7 +91,7 @@ class Write:
             outcome, error = Outcome.GIVEN_UP, foreign
         if outcome is not Outcome.WRITTEN:
             _forgive(partial(store.shelf.clear, self.key))
-        ledger.release(self.key, self.holds)
+        ledger.release(self.key, self.holds, in_step=True)
         tell(self.stores, outcome, self.key, error)
         return outcome
 
@@ -213,7 +213,7 @@ class Erase:
             kept = _read(store, self.key).kept or Kept({}, UNKNOWN)
             row.delete_what_is_being_inserted(store.instance_of(kept))
         _forgive(partial(store.shelf.clear, self.key))
-        ledger.release(self.key, self.holds)
+        ledger.release(self.key, self.holds, in_step=True)
 
 
 def _read(store: Store, key: str) -> Cells:
@@ -234,6 +234,8 @@ def _forgive(work: Callable[[], None]) -> None:
 
 
 def _report(job: Write | Erase, error: BaseException, given_up: bool) -> None:
+    if given_up:
+        ledger.give_up(job.key, job.holds)
     outcome = Outcome.GIVEN_UP if given_up else Outcome.RETRIED
     level = logging.ERROR if given_up else logging.INFO
     logger.log(level, "A session could not be written, which is %s: %r", outcome.value, error)
