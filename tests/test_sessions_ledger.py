@@ -121,6 +121,65 @@ def test_a_slot_is_kept_while_it_is_told_again(one_slot, own, clock, caplog):
     assert caplog.text == ""
 
 
+class Silent(Broken):
+    """A cache that hides its errors while the test says so."""
+
+    silent = False
+    adds = 0
+
+    def get(self, *args, **kwargs):
+        return None if self.silent else super().get(*args, **kwargs)
+
+    def add(self, *args, **kwargs):
+        self.adds += 1
+        return not self.silent and super().add(*args, **kwargs)
+
+
+@pytest.fixture
+def silent():
+    silent = Silent(f"ledger {next(numbers)}", {})
+    silent.silent = True
+    return silent
+
+
+def test_a_save_asks_for_few_slots(own, silent, clock, caplog):
+    """Where the cache gives none, the user waits for eight calls, not for hundreds."""
+    own.hold("one", silent)
+    assert silent.adds == 8
+    assert "No slot is left" in caplog.text
+
+
+def test_a_process_keeps_its_slot_where_the_cache_hid_it(own, silent, clock):
+    """Else it would come to hold several, and others none."""
+    silent.silent = False
+    own.hold("one", silent)
+    for is_silent in (True, False) * 3:
+        silent.silent = is_silent
+        clock[0] += 300
+        own.hold("one", silent)
+    slots = silent.get_many([*map(ledger_module._slot, range(ledger_module.SLOTS))])
+    assert len(slots) == 1
+
+
+def test_a_cache_that_forgot_is_told_in_the_same_slot(own, clock):
+    """Where nobody else has it by then."""
+    (line,) = own.hold("one", cache)
+    slot = own._slot
+    cache.clear()
+    clock[0] += 300
+    assert [*own.hold("one", cache)] == [line]
+    assert own._slot == slot
+
+
+def test_who_has_lost_the_slot_takes_another(own, clock, monkeypatch):
+    """It is somebody else's by now."""
+    cache.set_many(own.hold("one", cache))
+    cache.set(own._slot, {"owner": "other", "lines": 1})
+    clock[0] += 300
+    cache.set_many(own.hold("one", cache))
+    assert [*unwritten(cache)] == ["one"]
+
+
 def test_a_cache_that_failed_is_told_later(own, clock, monkeypatch, caplog):
     """Not a day later."""
     monkeypatch.setattr(Broken, "fails", True)

@@ -30,6 +30,8 @@ LINE = "left"
 SLOTS = 512
 LINES = 2048
 AT_ONCE = 256
+# A user's save waits for these.
+TRIES = 8
 WEEK = 7 * 24 * 60 * 60
 # A cache may have been restarted since.
 SECONDS_TO_LOOK_AGAIN = 300
@@ -111,15 +113,24 @@ class Ledger:
             return
         self._looked_at = now
         try:
-            if self._slot is not None and cache.get(self._slot) == self._description:
-                cache.set(self._slot, self._description, WEEK)
-                return
-            self._slot = _take_slot(cache, self._description)
+            is_told = self._is_told_in_slot(cache)
         except Exception as error:  # Each cache raises what its driver raises.
             logger.warning("Unwritten sessions are not told to the cache: %r", error)
             return
-        if self._slot is None:
+        if not is_told:
             logger.warning("No slot is left to tell of unwritten sessions.")
+
+    def _is_told_in_slot(self, cache: BaseCache) -> bool:
+        if self._slot is not None:
+            found = cache.get(self._slot)
+            if found == self._description:
+                cache.set(self._slot, found, WEEK)
+                return True
+            if found is None:
+                # Not another one: a cache that hides its errors may still have this one.
+                return cache.add(self._slot, self._description, WEEK)
+        self._slot = _take_slot(cache, self._description)
+        return self._slot is not None
 
     def close(self) -> None:
         """Give the slot back, if nothing is unwritten: processes come and go, slots are few."""
@@ -136,8 +147,8 @@ class Ledger:
 
 
 def _take_slot(cache: BaseCache, mine: dict[str, Any]) -> str | None:
-    """Take any slot that is free; at random, because the first ones are taken by others."""
-    slots = map(_slot, random.sample(range(SLOTS), SLOTS))
+    """Take a slot if one of a few is free; at random, because the first are taken by others."""
+    slots = map(_slot, random.sample(range(SLOTS), min(TRIES, SLOTS)))
     return next((slot for slot in slots if cache.add(slot, mine, WEEK)), None)
 
 
