@@ -312,6 +312,35 @@ def test_threads_call_each_other_for_what_is_due_later(make_queue, apart):
     wait_until(lambda: len(met) == 3, "three threads meet")
 
 
+@pytest.mark.parametrize("place", ["at rest", "failed"])
+def test_no_job_waits_behind_a_thread_that_hangs_beside_its_work(make_queue, place):
+    """It may hang where a connection is closed, or in who hears of a failure; another one works."""
+    hangs, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hang():
+        if not hangs.is_set():
+            hangs.set()
+            go_on.wait(10)
+
+    class Hanging(Noted):
+        def failed(self, error, *, given_up):
+            if place == "failed":
+                hang()
+
+    class Telling(Noted):
+        def __call__(self):
+            done.set()
+
+    at_rest = hang if place == "at rest" else lambda: None
+    queue = make_queue(2, at_rest=at_rest, patience=0)
+    queue.submit("hangs", Hanging(failures=int(place == "failed")))
+    assert hangs.wait(10)
+    queue.submit("other", Telling())
+    is_done = done.wait(5)
+    go_on.set()
+    assert is_done
+
+
 def test_workers_start_in_an_empty_context(make_queue):
     """What a request left in its context is not there."""
     inherited.set("something")

@@ -107,7 +107,7 @@ class Queue(Generic[J]):
         self._due: list[tuple[float, int, str]] = []
         self._tickets = count()
         self._threads: set[threading.Thread] = set()
-        self._running = 0
+        self._free: set[threading.Thread] = set()
         self._process: int | None = None
 
     def __len__(self) -> int:
@@ -220,7 +220,7 @@ class Queue(Generic[J]):
             if entry is not None and entry.waiting is not None:
                 job, entry.waiting = entry.waiting, None
                 entry.running = True
-                self._running += 1
+                self._free.discard(threading.current_thread())
                 self._call_for_help()
                 return key, entry, job
         return None
@@ -243,7 +243,7 @@ class Queue(Generic[J]):
         """Tell whether somebody will do what waits, having started a thread where one may be."""
         if not self._workers:
             return not for_drain
-        if len(self._threads) < self._workers and self._running >= len(self._threads):
+        if len(self._threads) < self._workers and not self._free:
             self._start()
         return bool(self._threads)
 
@@ -254,10 +254,15 @@ class Queue(Generic[J]):
             daemon=True,
         )
         self._threads.add(thread)
+        self._free.add(thread)
         try:
             thread.start()
         except RuntimeError:  # The interpreter is ending, or the system has no thread left.
-            self._threads.discard(thread)
+            self._discard(thread)
+
+    def _discard(self, thread: threading.Thread) -> None:
+        self._threads.discard(thread)
+        self._free.discard(thread)
 
     # Without it
 
@@ -267,7 +272,7 @@ class Queue(Generic[J]):
         finally:
             # Something may have ended it in the midst of its work.
             with self._changed:
-                self._threads.discard(thread)
+                self._discard(thread)
                 if self._entries:
                     self._has_worker()
                 self._changed.notify_all()
@@ -278,10 +283,12 @@ class Queue(Generic[J]):
             with self._changed:
                 taken = self._take()
                 if taken is None and not has_connections:
+                    # Only here: it may hang also where it closes connections or tells of a failure.
+                    self._free.add(thread)
                     self._wait(self._changed, self._seconds_to_wait(self._idle))
                     taken = self._take()
                     if taken is None and not self._entries:
-                        self._threads.discard(thread)
+                        self._discard(thread)
                         return
             if taken is not None:
                 self._do(*taken)
@@ -319,7 +326,6 @@ class Queue(Generic[J]):
         now = self._clock()
         with self._changed:
             entry.running = False
-            self._running -= 1
             if failure is None:
                 self.counts["done"] += 1
                 entry.failures, entry.failing_since = 0, None
