@@ -1,5 +1,6 @@
 """One alias over real servers: two majors of PostgreSQL, MariaDB, and ways to them that fail."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -7,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connections
 
+from django_replicas import hangup
 from django_replicas.exceptions import NoPeerError
 from django_replicas.followers import Followers
 from django_replicas.outages import Outage
@@ -211,6 +213,21 @@ def test_a_connection_that_is_closed_is_not_usable(many):
     many.connection.close()
     assert not many.is_usable()
     assert not is_down(peer)
+
+
+def test_a_look_that_nobody_could_end(many, monkeypatch):
+    """It is not taken: the connection is opened anew, and nobody is left alone."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    peer = who()
+    monkeypatch.setattr(hangup, "_watch", hangup.Watch())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert not many.is_usable()
+    assert not is_down(peer)
+    assert many.is_usable()
 
 
 def hurried(entries):

@@ -136,6 +136,16 @@ def test_it_goes_on_in_a_forked_process(forked):
     assert subprocess.run(command, timeout=60, check=False).returncode == 7
 
 
+def test_a_process_that_nobody_told_of_the_fork(line, monkeypatch):
+    """Its process being another than before, the thread that it had is not there."""
+    watch, pid = Watch(), os.getpid()
+    watch._is_running = True
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    line[0].settimeout(10)
+    with watch.at_most(0.01, line[0].fileno()):
+        assert line[0].recv(1) == b""
+
+
 def test_where_no_thread_can_be_started(line, monkeypatch):
     """It is an error of the database's, and nothing is left that could be shut down later."""
 
